@@ -1,0 +1,1 @@
+//! Properties as written, and configuration as meant.

@@ -1,0 +1,1 @@
+//! The offset map: which target offset a source offset has become.

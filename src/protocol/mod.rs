@@ -1,0 +1,1 @@
+//! What kferry reads and writes itself of the Kafka wire protocol.

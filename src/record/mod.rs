@@ -1,0 +1,1 @@
+//! Record batches: checked header, scan, patch, re-encode, codecs.

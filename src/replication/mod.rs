@@ -1,0 +1,1 @@
+//! The data plane as state machines without I/O.

@@ -1,0 +1,1 @@
+//! A small Kafka in memory, for the demo and for tests.

@@ -1,0 +1,1 @@
+//! Runs flows: tokio tasks, timers and shutdown around the pure cores.
