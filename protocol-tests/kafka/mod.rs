@@ -1,0 +1,59 @@
+//! Real Apache Kafka for the tests: brokers from its published Maven artifacts, and two judges that are not ours.
+//!
+//! [`KafkaCluster`] is a broker of one's own or, by [`shared`], one for all tests of a binary: a broker takes seconds
+//! to start and half a gigabyte, and two cores carry few. Tests on a shared one keep out of each other's way by the
+//! names of their topics and flows. [`Judge`] writes and reads with Kafka's own client, `librdkafka` reads once more
+//! with the other great one; what they saw is a [`Dump`].
+//!
+//! Everything here panics where it cannot go on, and says what is missing: this is for tests only. Nothing outlives
+//! the test process: each Java process halts when its standard input ends.
+
+#![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
+
+mod cluster;
+mod dump;
+mod judge;
+mod librdkafka;
+mod process;
+mod tools;
+
+pub(crate) use cluster::{KafkaCluster, shared};
+pub(crate) use dump::{Dump, Isolation, Record, Timestamps, assert_same};
+pub(crate) use judge::{Judge, Produce};
+pub(crate) use librdkafka::dump as librdkafka;
+pub(crate) use process::{Signal, signal};
+pub(crate) use tools::{scratch, target_dir};
+
+/// The releases under test: the newest, the last of the line before, and the oldest that still runs on Java 17.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// KRaft. Fetch v18, Produce by topic id, `transaction.version` 2.
+    V4,
+    /// KRaft, and the last release that takes message formats before v2.
+    V3,
+    /// ZooKeeper. No topic ids in Fetch; stores the message formats of 0.8 and 0.10 where a topic asks for them.
+    V2,
+}
+
+impl Version {
+    pub(crate) fn release(self) -> &'static str {
+        match self {
+            Self::V4 => "4.3.1",
+            Self::V3 => "3.9.1",
+            Self::V2 => "2.8.2",
+        }
+    }
+}
+
+/// Waits until `done` says so. The tests wait for what a broker or kferry does, never for a time to pass.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the state of other processes can only be asked for again and again"
+)]
+pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !done() {
+        assert!(std::time::Instant::now() < deadline, "not within a minute: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
