@@ -6,7 +6,23 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`primitives`] | the protocol's scalar types: a bounded reader, and writers of varints |
+//! | [`encoding`] | plain and flexible bodies; what fetch and produce responses share |
 //! | [`error_code`] | every error code, its name, and what it calls for |
+//! | [`versions`] | which versions of each API we speak |
+//! | [`frame`] | frame lengths, request and response headers |
+//! | [`fetch_response`] | scans a fetch response in place |
+//! | [`produce_request`] | writes a produce request around payloads that it does not copy |
+//! | [`produce_response`] | decodes a produce response |
 
+#[cfg(test)]
+mod damage;
+pub mod encoding;
 pub mod error_code;
+pub mod fetch_response;
+pub mod frame;
 pub mod primitives;
+pub mod produce_request;
+pub mod produce_response;
+pub mod versions;
+
+pub use kafka_protocol::messages::ApiKey;

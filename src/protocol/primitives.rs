@@ -11,6 +11,8 @@ use std::ops::Range;
 use thiserror::Error;
 use uuid::Uuid;
 
+use super::ApiKey;
+
 /// Why bytes from a peer are not what they should be. `at` is the position in what the [`Reader`] was given.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum WireError {
@@ -30,8 +32,12 @@ pub enum WireError {
     TaggedFieldLength { at: usize, tag: u32 },
     #[error("{count} bytes left over at byte {at}")]
     TrailingBytes { at: usize, count: usize },
-    #[error("version {version} of this message is not known")]
-    UnknownVersion { version: i16 },
+    #[error("a frame cannot be {length} bytes long")]
+    FrameLength { length: i32 },
+    #[error("the peer speaks {protocol}, not Kafka's protocol")]
+    NotKafka { protocol: &'static str },
+    #[error("version {version} of {api:?} is not known")]
+    UnknownVersion { api: ApiKey, version: i16 },
 }
 
 /// Reads protocol types from the front of a slice. After an error its position is of no use.
