@@ -1,4 +1,21 @@
 //! The codecs a batch's records may be compressed with.
+//!
+//! Compressed bytes come from a peer, so every decoder here stops at the limit its caller gives, and none reserves memory
+//! because a length in the data says so: what is allocated follows what has been decompressed, or what the compressed
+//! bytes that are there can expand to at most. Checksums inside the data are left to the decoders that check them anyway;
+//! the batch's CRC has covered the same bytes.
+
+mod lz4;
+mod snappy;
+mod zstd;
+
+use std::error::Error;
+use std::fmt;
+use std::io::{Read, Write};
+
+use flate2::Compression;
+use flate2::bufread::MultiGzDecoder;
+use flate2::write::GzEncoder;
 
 /// How the records of a batch are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -10,23 +27,120 @@ pub enum Codec {
     Zstd,
 }
 
+/// The attributes name a codec that Kafka does not define.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("compression codec {0} is not known")]
+pub struct UnknownCodec(pub i16);
+
 /// Why compressing or decompressing failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    #[error("compression codec {0} is not known")]
-    Unknown(i16),
+    #[error("{codec} data makes more than {limit} bytes decompressed")]
+    TooLarge { codec: Codec, limit: usize },
+    #[error("malformed {codec} data")]
+    Malformed { codec: Codec, source: Cause },
+    #[error("{codec} cannot compress {len} bytes")]
+    Compress { codec: Codec, len: usize, source: Cause },
 }
+
+type Cause = Box<dyn Error + Send + Sync>;
 
 impl Codec {
     /// From the attributes of a batch or of a message, whose lowest three bits name the codec.
-    pub fn from_attributes(attributes: i16) -> Result<Self, CodecError> {
+    pub fn from_attributes(attributes: i16) -> Result<Self, UnknownCodec> {
         match attributes & 0x07 {
             0 => Ok(Self::None),
             1 => Ok(Self::Gzip),
             2 => Ok(Self::Snappy),
             3 => Ok(Self::Lz4),
             4 => Ok(Self::Zstd),
-            unknown => Err(CodecError::Unknown(unknown)),
+            unknown => Err(UnknownCodec(unknown)),
         }
     }
+
+    /// The bits of the attributes that name this codec.
+    pub fn attributes(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Gzip => 1,
+            Self::Snappy => 2,
+            Self::Lz4 => 3,
+            Self::Zstd => 4,
+        }
+    }
+
+    /// Decompresses all of `input`, or fails once that takes more than `limit` bytes.
+    pub fn decompress(self, input: &[u8], limit: usize) -> Result<Vec<u8>, CodecError> {
+        let decompressed = match self {
+            Self::None if input.len() > limit => Err(Failure::TooLarge),
+            Self::None => Ok(input.to_vec()),
+            Self::Gzip => read_up_to(limit, MultiGzDecoder::new(input)),
+            Self::Snappy => snappy::decompress(input, limit),
+            Self::Lz4 => lz4::decompress(input, limit),
+            Self::Zstd => zstd::decompress(input, limit),
+        };
+        decompressed.map_err(|failure| match failure {
+            Failure::TooLarge => CodecError::TooLarge { codec: self, limit },
+            Failure::Malformed(source) => CodecError::Malformed { codec: self, source },
+        })
+    }
+
+    /// Compresses as Kafka's own producers do, so that every consumer reads it.
+    pub fn compress(self, input: &[u8]) -> Result<Vec<u8>, CodecError> {
+        let compressed = match self {
+            Self::None => Ok(input.to_vec()),
+            Self::Gzip => gzip(input),
+            Self::Snappy => snappy::compress(input),
+            Self::Lz4 => lz4::compress(input),
+            Self::Zstd => zstd::compress(input),
+        };
+        compressed.map_err(|source| CodecError::Compress {
+            codec: self,
+            len: input.len(),
+            source,
+        })
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        })
+    }
+}
+
+/// A [`CodecError`] in the making: the codecs' modules need not say which codec and limit it was.
+enum Failure {
+    TooLarge,
+    Malformed(Cause),
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(cause: E) -> Self {
+        Self::Malformed(cause.into())
+    }
+}
+
+/// Reads a decoder to its end, or to one byte past the limit.
+fn read_up_to(limit: usize, decoder: impl Read) -> Result<Vec<u8>, Failure> {
+    let mut output = Vec::new();
+    decoder
+        .take((limit as u64).saturating_add(1))
+        .read_to_end(&mut output)?;
+    if output.len() > limit {
+        Err(Failure::TooLarge)
+    } else {
+        Ok(output)
+    }
+}
+
+fn gzip(input: &[u8]) -> Result<Vec<u8>, Cause> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(input)?;
+    Ok(encoder.finish()?)
 }

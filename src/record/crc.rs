@@ -30,7 +30,15 @@ pub fn patched(old_crc: u32, old_prefix: &[u8], new_prefix: &[u8], tail_len: usi
     old_crc ^ shift(crc32c(old_prefix) ^ crc32c(new_prefix), tail_len)
 }
 
-/// Carries a difference of CRCs over `len` further bytes: multiplies by x^(8·len).
+/// The CRC of two parts from theirs, the second being `second_len` long.
+///
+/// # Panics
+/// As [`shift`].
+pub fn combined(first_crc: u32, second_crc: u32, second_len: usize) -> u32 {
+    shift(first_crc, second_len) ^ second_crc
+}
+
+/// Carries a CRC, or a difference of two, over `len` further bytes: multiplies by x^(8·len).
 ///
 /// # Panics
 /// From 4 GiB on, which no batch can have.
@@ -141,6 +149,20 @@ mod tests {
         bytes[..6].copy_from_slice(b"PREFIX");
 
         assert_ne!(patched(old_crc, b"prefix", b"PREFIX", bytes.len() - 6), crc32c(&bytes));
+    }
+
+    #[test]
+    fn the_crcs_of_two_parts_make_that_of_the_whole() {
+        let bytes = b"123456789";
+        for cut in 0..=bytes.len() {
+            let (first, second) = bytes.split_at(cut);
+
+            assert_eq!(
+                combined(crc32c(first), crc32c(second), second.len()),
+                0xE306_9283,
+                "{cut}"
+            );
+        }
     }
 
     proptest! {

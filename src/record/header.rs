@@ -15,7 +15,7 @@
 
 use std::fmt;
 
-use super::codec::{Codec, CodecError};
+use super::codec::{Codec, UnknownCodec};
 
 /// Bytes of a batch before its records.
 pub const HEADER_LEN: usize = 61;
@@ -186,7 +186,7 @@ impl BatchHeader {
         self.last_offset() + 1
     }
 
-    pub fn codec(&self) -> Result<Codec, CodecError> {
+    pub fn codec(&self) -> Result<Codec, UnknownCodec> {
         Codec::from_attributes(self.attributes())
     }
 
@@ -224,10 +224,19 @@ impl BatchHeader {
         self.attributes() & bit != 0
     }
 
-    /// `start` is always one of the constants in [`at`], so this neither fails nor checks anything at run time.
     fn field<const N: usize>(&self, start: usize) -> [u8; N] {
-        std::array::from_fn(|i| self.0[start + i])
+        field(&self.0, start)
     }
+}
+
+/// Reads the field that begins at one of the constants in [`at`]: all of it is there, which the compiler sees too.
+pub(super) fn field<const M: usize, const N: usize>(front: &[u8; M], start: usize) -> [u8; N] {
+    std::array::from_fn(|i| front[start + i])
+}
+
+/// Overwrites the field that begins at one of the constants in [`at`].
+pub(super) fn put<const N: usize>(header: &mut [u8; HEADER_LEN], start: usize, value: [u8; N]) {
+    header[start..start + N].copy_from_slice(&value);
 }
 
 impl fmt::Debug for BatchHeader {

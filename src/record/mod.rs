@@ -11,16 +11,22 @@
 //! because a header claims it, and no input panics.
 
 pub mod codec;
+pub mod control;
 pub mod crc;
+pub mod encode;
 #[cfg(test)]
 mod golden;
 pub mod header;
 pub mod legacy;
 pub mod patch;
+pub mod record;
 pub mod scan;
 
-pub use codec::{Codec, CodecError};
+pub use codec::{Codec, CodecError, UnknownCodec};
+pub use control::{ControlType, control_batch};
+pub use encode::{BatchBuilder, BatchOptions, EncodeError};
 pub use header::{BatchHeader, HEADER_LEN, HeaderError, LOG_OVERHEAD, TimestampType};
 pub use legacy::LegacyEntry;
 pub use patch::ProducerStamp;
+pub use record::{DecodeLimits, Decoded, Headers, Record, RecordError, Records, decode, records};
 pub use scan::{CrcMismatch, RawBatch, Scan, ScanError, Scanned, scan};

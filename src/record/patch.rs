@@ -4,7 +4,7 @@
 //! [`crc`](super::crc)). For batches that may go as they are: dense, magic 2, data. Deciding that is the caller's.
 
 use super::crc;
-use super::header::{BatchHeader, HEADER_LEN, at, attribute};
+use super::header::{BatchHeader, HEADER_LEN, at, attribute, put};
 
 /// Whose batch it is on the target, and its place in the sequence there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,11 +51,6 @@ pub fn for_produce(header: &BatchHeader, stamp: ProducerStamp) -> [u8; HEADER_LE
     );
     put(&mut new, at::CRC, crc.to_be_bytes());
     new
-}
-
-/// Overwrites one field, which begins at one of the constants in [`at`].
-pub(super) fn put<const N: usize>(header: &mut [u8; HEADER_LEN], start: usize, value: [u8; N]) {
-    header[start..start + N].copy_from_slice(&value);
 }
 
 #[cfg(test)]
@@ -117,15 +112,15 @@ mod tests {
         ) {
             let mut bytes = golden::two_records();
             bytes.truncate(HEADER_LEN);
-            bytes[at::BASE_OFFSET..at::BATCH_LENGTH].copy_from_slice(&base_offset.to_be_bytes());
-            bytes[at::BATCH_LENGTH..at::PARTITION_LEADER_EPOCH]
-                .copy_from_slice(&(49 + payload.len() as i32).to_be_bytes());
-            bytes[at::ATTRIBUTES..at::LAST_OFFSET_DELTA].copy_from_slice(&attributes.to_be_bytes());
-            bytes[at::BASE_TIMESTAMP..at::MAX_TIMESTAMP].copy_from_slice(&timestamps.0.to_be_bytes());
-            bytes[at::MAX_TIMESTAMP..at::PRODUCER_ID].copy_from_slice(&timestamps.1.to_be_bytes());
-            bytes[at::PRODUCER_ID..at::PRODUCER_EPOCH].copy_from_slice(&source.0.to_be_bytes());
-            bytes[at::PRODUCER_EPOCH..at::BASE_SEQUENCE].copy_from_slice(&source.1.to_be_bytes());
-            bytes[at::BASE_SEQUENCE..at::RECORD_COUNT].copy_from_slice(&source.2.to_be_bytes());
+            let (fixed, _) = bytes.split_first_chunk_mut::<HEADER_LEN>().unwrap();
+            put(fixed, at::BASE_OFFSET, base_offset.to_be_bytes());
+            put(fixed, at::BATCH_LENGTH, (49 + payload.len() as i32).to_be_bytes());
+            put(fixed, at::ATTRIBUTES, attributes.to_be_bytes());
+            put(fixed, at::BASE_TIMESTAMP, timestamps.0.to_be_bytes());
+            put(fixed, at::MAX_TIMESTAMP, timestamps.1.to_be_bytes());
+            put(fixed, at::PRODUCER_ID, source.0.to_be_bytes());
+            put(fixed, at::PRODUCER_EPOCH, source.1.to_be_bytes());
+            put(fixed, at::BASE_SEQUENCE, source.2.to_be_bytes());
             bytes.extend(payload);
             let crc = crc::crc32c(&bytes[at::ATTRIBUTES..]);
             bytes[at::CRC..at::ATTRIBUTES].copy_from_slice(&crc.to_be_bytes());

@@ -8,7 +8,7 @@ use std::iter::FusedIterator;
 use bytes::Bytes;
 
 use super::crc::crc32c;
-use super::header::{BatchHeader, HEADER_LEN, HeaderError, LOG_OVERHEAD, at};
+use super::header::{BatchHeader, HEADER_LEN, HeaderError, LOG_OVERHEAD, at, field};
 use super::legacy::LegacyEntry;
 
 /// Bytes of a message of magic 0 with neither key nor value: the least that any format's length field may say.
@@ -80,7 +80,7 @@ impl Scan {
         let Some(front) = self.rest.first_chunk::<{ at::CRC }>() else {
             return Ok(None);
         };
-        let length = length_field(front);
+        let length = i32::from_be_bytes(field(front, at::BATCH_LENGTH));
         if length < MIN_LENGTH {
             return Err(HeaderError::BatchLength(length));
         }
@@ -114,7 +114,7 @@ impl Iterator for Scan {
         self.done = !matches!(next, Some(Ok(_)));
         Some(next?.map_err(|source| ScanError {
             position: self.position,
-            offset: self.rest.first_chunk().map_or(-1, offset_field),
+            offset: self.rest.first_chunk::<8>().map_or(-1, offset_field),
             source,
         }))
     }
@@ -143,12 +143,8 @@ impl RawBatch {
     }
 }
 
-fn offset_field(front: &[u8; at::CRC]) -> i64 {
-    i64::from_be_bytes(std::array::from_fn(|i| front[at::BASE_OFFSET + i]))
-}
-
-fn length_field(front: &[u8; at::CRC]) -> i32 {
-    i32::from_be_bytes(std::array::from_fn(|i| front[at::BATCH_LENGTH + i]))
+fn offset_field<const M: usize>(front: &[u8; M]) -> i64 {
+    i64::from_be_bytes(field(front, at::BASE_OFFSET))
 }
 
 #[cfg(test)]
