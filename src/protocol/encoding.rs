@@ -34,6 +34,13 @@ impl Encoding {
         }
     }
 
+    pub fn nullable_string_len(self, reader: &mut Reader<'_>) -> Result<Option<usize>, WireError> {
+        match self {
+            Self::Plain => reader.nullable_string_len(),
+            Self::Flexible => reader.compact_len(),
+        }
+    }
+
     pub fn nullable_bytes_len(self, reader: &mut Reader<'_>) -> Result<Option<usize>, WireError> {
         match self {
             Self::Plain => reader.nullable_bytes_len(),

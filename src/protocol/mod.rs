@@ -13,7 +13,9 @@
 //! | [`fetch_response`] | scans a fetch response in place |
 //! | [`produce_request`] | writes a produce request around payloads that it does not copy |
 //! | [`produce_response`] | decodes a produce response |
+//! | [`bounds`] | walks the other responses before the crate decodes them |
 
+pub mod bounds;
 #[cfg(test)]
 mod damage;
 pub mod encoding;
@@ -23,6 +25,7 @@ pub mod frame;
 pub mod primitives;
 pub mod produce_request;
 pub mod produce_response;
+mod response_schemas;
 pub mod versions;
 
 pub use kafka_protocol::messages::ApiKey;

@@ -32,6 +32,8 @@ pub enum WireError {
     TaggedFieldLength { at: usize, tag: u32 },
     #[error("{count} bytes left over at byte {at}")]
     TrailingBytes { at: usize, count: usize },
+    #[error("more than {limit} {what}")]
+    OverLimit { what: &'static str, limit: usize },
     #[error("a frame cannot be {length} bytes long")]
     FrameLength { length: i32 },
     #[error("the peer speaks {protocol}, not Kafka's protocol")]
@@ -190,9 +192,8 @@ impl<'a> Reader<'a> {
     }
 
     pub fn nullable_string(&mut self) -> Result<Option<&'a str>, WireError> {
-        let at = self.position();
-        let length = self.i16()?;
-        self.utf8(nullable_length(length.into(), at)?)
+        let length = self.nullable_string_len()?;
+        self.utf8(length)
     }
 
     pub fn compact_string(&mut self) -> Result<&'a str, WireError> {
@@ -203,6 +204,13 @@ impl<'a> Reader<'a> {
     pub fn compact_nullable_string(&mut self) -> Result<Option<&'a str>, WireError> {
         let length = self.compact_len()?;
         self.utf8(length)
+    }
+
+    /// The length of a `NULLABLE_STRING`: an `INT16`.
+    pub fn nullable_string_len(&mut self) -> Result<Option<usize>, WireError> {
+        let at = self.position();
+        let length = self.i16()?;
+        nullable_length(length.into(), at)
     }
 
     /// The length of `BYTES` or `RECORDS` that may be null: an `INT32`.

@@ -22,6 +22,9 @@ pub const fn spoken(api: ApiKey) -> Option<(i16, i16)> {
         ApiKey::OffsetCommit => (2, 9),
         ApiKey::OffsetFetch => (1, 9),
         ApiKey::FindCoordinator => (1, 6),
+        ApiKey::JoinGroup => (0, 9),
+        ApiKey::Heartbeat => (0, 4),
+        ApiKey::LeaveGroup | ApiKey::SyncGroup => (0, 5),
         ApiKey::DescribeGroups => (0, 6),
         ApiKey::ListGroups => (0, 5),
         // Version 0 leaves what follows without frames.
@@ -33,6 +36,7 @@ pub const fn spoken(api: ApiKey) -> Option<(i16, i16)> {
         ApiKey::CreateTopics => (2, 7),
         ApiKey::DeleteTopics => (1, 6),
         ApiKey::DeleteRecords => (0, 2),
+        ApiKey::DeleteGroups => (0, 2),
         // 6 is not stable yet.
         ApiKey::InitProducerId => (0, 5),
         ApiKey::OffsetForLeaderEpoch => (2, 4),
