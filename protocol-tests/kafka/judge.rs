@@ -39,6 +39,8 @@ pub(crate) struct Produce {
     pub(crate) batch_bytes: usize,
     /// Of the record with number 0, where timestamps rise.
     pub(crate) timestamp: i64,
+    /// Topics in a message format before v2 take none that are.
+    pub(crate) idempotent: bool,
 }
 
 impl Produce {
@@ -54,6 +56,7 @@ impl Produce {
         keys: 10,
         batch_bytes: 16 << 10,
         timestamp: 1_425_000_000_000,
+        idempotent: true,
     };
 
     /// Numbered records of one size.
@@ -68,30 +71,20 @@ impl Produce {
         ..Self::VARIED
     };
 
-    fn fields(&self) -> [(&'static str, String); 10] {
-        let Self {
-            shape,
-            count,
-            first,
-            seed,
-            codec,
-            partitions,
-            size,
-            keys,
-            batch_bytes,
-            timestamp,
-        } = self;
+    /// As the fields of a command.
+    fn fields(&self) -> [(&'static str, String); 11] {
         [
-            ("shape", (*shape).to_owned()),
-            ("count", count.to_string()),
-            ("first", first.to_string()),
-            ("seed", seed.to_string()),
-            ("codec", (*codec).to_owned()),
-            ("partitions", partitions.to_string()),
-            ("size", size.to_string()),
-            ("keys", keys.to_string()),
-            ("batch", batch_bytes.to_string()),
-            ("timestamp", timestamp.to_string()),
+            ("shape", self.shape.to_string()),
+            ("count", self.count.to_string()),
+            ("first", self.first.to_string()),
+            ("seed", self.seed.to_string()),
+            ("codec", self.codec.to_string()),
+            ("partitions", self.partitions.to_string()),
+            ("size", self.size.to_string()),
+            ("keys", self.keys.to_string()),
+            ("batch", self.batch_bytes.to_string()),
+            ("timestamp", self.timestamp.to_string()),
+            ("idempotent", self.idempotent.to_string()),
         ]
     }
 }
@@ -141,7 +134,7 @@ impl Judge {
             let (name, partitions) = line.split_once(' ').expect("a name and a number");
             (name.to_owned(), partitions.parse().expect("a number"))
         };
-        self.ask(cluster, "topics", "", NOTHING)
+        self.ask(cluster, "topics", NO_TOPIC, NOTHING)
             .into_iter()
             .map(parse)
             .collect()
@@ -197,11 +190,11 @@ impl Judge {
     }
 
     pub(crate) fn commit(&mut self, cluster: &KafkaCluster, id: &str) {
-        self.ask(cluster, "end", "", [("id", id), ("outcome", "commit")]);
+        self.ask(cluster, "end", NO_TOPIC, [("id", id), ("outcome", "commit")]);
     }
 
     pub(crate) fn abort(&mut self, cluster: &KafkaCluster, id: &str) {
-        self.ask(cluster, "end", "", [("id", id), ("outcome", "abort")]);
+        self.ask(cluster, "end", NO_TOPIC, [("id", id), ("outcome", "abort")]);
     }
 
     /// Everything that is in a topic now.
@@ -233,6 +226,7 @@ impl Judge {
     }
 }
 
+const NO_TOPIC: &str = "";
 const NOTHING: [(&str, &str); 0] = [];
 
 impl Drop for Judge {

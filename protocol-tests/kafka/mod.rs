@@ -10,6 +10,8 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
+use std::time::{Duration, Instant};
+
 mod cluster;
 mod dump;
 mod judge;
@@ -45,15 +47,26 @@ impl Version {
     }
 }
 
-/// Waits until `done` says so. The tests wait for what a broker or kferry does, never for a time to pass.
+/// Waits until `done` says so.
+#[track_caller]
+pub(crate) fn eventually(what: &str, done: impl FnMut() -> bool) {
+    assert!(happens(Duration::from_secs(60), done), "not within a minute: {what}");
+}
+
+/// Whether `done` says so within some time. The tests wait for what a broker or kferry does, never for a time to pass.
 #[expect(
     clippy::disallowed_methods,
     reason = "the state of other processes can only be asked for again and again"
 )]
-pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while !done() {
-        assert!(std::time::Instant::now() < deadline, "not within a minute: {what}");
-        std::thread::sleep(std::time::Duration::from_millis(50));
+pub(crate) fn happens(within: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + within;
+    loop {
+        if done() {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
