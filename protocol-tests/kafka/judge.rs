@@ -39,8 +39,8 @@ pub(crate) struct Produce {
     pub(crate) batch_bytes: usize,
     /// Of the record with number 0, where timestamps rise.
     pub(crate) timestamp: i64,
-    /// Topics in a message format before v2 take none that are.
-    pub(crate) idempotent: bool,
+    /// Whether records have headers. In message formats before v2 they have none, nor an idempotent producer.
+    pub(crate) headers: bool,
 }
 
 impl Produce {
@@ -56,7 +56,7 @@ impl Produce {
         keys: 10,
         batch_bytes: 16 << 10,
         timestamp: 1_425_000_000_000,
-        idempotent: true,
+        headers: true,
     };
 
     /// Numbered records of one size.
@@ -84,7 +84,7 @@ impl Produce {
             ("keys", self.keys.to_string()),
             ("batch", self.batch_bytes.to_string()),
             ("timestamp", self.timestamp.to_string()),
-            ("idempotent", self.idempotent.to_string()),
+            ("headers", self.headers.to_string()),
         ]
     }
 }

@@ -93,7 +93,7 @@ fn records_of_an_old_message_format_arrive(name: &str, format: &str, timestamp_t
         let records = Produce {
             codec,
             partitions: 2,
-            idempotent: false,
+            headers: false,
             ..Produce::VARIED
         };
         pair.judge.produce(pair.source, &pair.topic, &records);
@@ -103,6 +103,10 @@ fn records_of_an_old_message_format_arrive(name: &str, format: &str, timestamp_t
 
     assert_eq!(pair.assert_copied(), 800);
     assert_eq!(summary.records(), 800);
+    assert!(
+        summary.number("/batches/reencoded") > 0,
+        "the broker stored an old format: {summary:?}"
+    );
 }
 
 #[test]

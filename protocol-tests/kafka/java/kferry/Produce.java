@@ -29,7 +29,7 @@ final class Produce {
         Properties config = command.client();
         config.put("acks", "all");
         config.put("compression.type", codec);
-        config.put("enable.idempotence", command.text("idempotent", "true"));
+        config.put("enable.idempotence", command.text("headers", "true")); // Old formats have neither.
         config.put("linger.ms", 1000); // Batches are closed by their size, and by flush at the end.
         config.put("batch.size", command.text("batch", "16384"));
         config.put("max.request.size", 32 << 20);
