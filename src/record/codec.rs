@@ -144,3 +144,105 @@ fn gzip(input: &[u8]) -> Result<Vec<u8>, Cause> {
     encoder.write_all(input)?;
     Ok(encoder.finish()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const COMPRESSED: [Codec; 4] = [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+
+    #[test]
+    fn a_codec_has_the_same_bits_both_ways() {
+        for bits in 0..5 {
+            assert_eq!(Codec::from_attributes(bits).map(Codec::attributes), Ok(bits));
+        }
+        for bits in 5..8 {
+            assert_eq!(Codec::from_attributes(bits), Err(UnknownCodec(bits)));
+        }
+        assert_eq!(Codec::from_attributes(0x7C), Ok(Codec::Zstd));
+    }
+
+    #[test]
+    fn the_limit_is_the_last_length_that_passes() {
+        let input = vec![b'x'; 100_000];
+        for codec in COMPRESSED {
+            let compressed = codec.compress(&input).unwrap();
+
+            assert_eq!(codec.decompress(&compressed, 100_000).unwrap(), input);
+            for limit in [0, 1, 65_536, 99_999] {
+                let failed = codec.decompress(&compressed, limit).unwrap_err();
+                assert!(
+                    matches!(failed, CodecError::TooLarge { limit: at, .. } if at == limit),
+                    "{codec} {limit}: {failed}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_defused_at_the_limit() {
+        let zeros = vec![0; 64 << 20];
+        for codec in COMPRESSED {
+            let bomb = codec.compress(&zeros).unwrap();
+
+            assert!(matches!(
+                codec.decompress(&bomb, 1 << 20),
+                Err(CodecError::TooLarge { limit: 0x0010_0000, .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn nothing_comes_of_nothing() {
+        for codec in COMPRESSED {
+            assert_eq!(
+                codec.decompress(&codec.compress(&[]).unwrap(), 0).unwrap(),
+                [],
+                "{codec}"
+            );
+        }
+    }
+
+    #[test]
+    fn zstd_that_claims_a_length_it_does_not_have_is_an_error() {
+        // Magic; single segment with a length of 8 bytes; length 2^40; one raw block of one byte.
+        let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0xE0];
+        frame.extend_from_slice(&(1_u64 << 40).to_le_bytes());
+        frame.extend_from_slice(&[0x09, 0, 0, b'x']);
+
+        assert!(Codec::Zstd.decompress(&frame, usize::MAX >> 1).is_err());
+        assert!(Codec::Zstd.decompress(&frame, 1 << 20).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_compressed_comes_back(words in vec("[a-d]{1,8}", 0..20_000), noise in vec(any::<u8>(), 0..200_000)) {
+            for input in [words.concat().as_bytes(), &noise, &noise.repeat(3)] {
+                for codec in COMPRESSED {
+                    let compressed = codec.compress(input).unwrap();
+                    prop_assert_eq!(&codec.decompress(&compressed, input.len()).unwrap(), input);
+                }
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            for codec in COMPRESSED {
+                let _any_outcome = codec.decompress(&bytes, 1 << 20);
+            }
+        }
+
+        #[test]
+        fn no_damage_panics(words in vec("[a-d]{1,8}", 1..200), at: proptest::sample::Index, bit in 0..8) {
+            for codec in COMPRESSED {
+                let mut compressed = codec.compress(words.concat().as_bytes()).unwrap();
+                let at = at.index(compressed.len());
+                compressed[at] ^= 1_u8 << bit;
+                let _any_outcome = codec.decompress(&compressed, 1 << 20);
+            }
+        }
+    }
+}

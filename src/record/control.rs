@@ -62,9 +62,8 @@ pub fn control_batch(
 
 #[cfg(test)]
 mod tests {
+    use super::super::decode::{DecodeLimits, decode};
     use super::super::golden;
-    use super::super::record::{DecodeLimits, decode};
-    use super::super::scan::{Scanned, scan};
     use super::*;
 
     #[test]
@@ -81,10 +80,7 @@ mod tests {
     #[test]
     fn a_marker_tells_how_the_transaction_ended() {
         for control_type in [ControlType::Abort, ControlType::Commit] {
-            let bytes = control_batch(100, 9000, 3, control_type, 11, 1_700_000_000_000);
-            let Some(Ok(Scanned::Batch(batch))) = scan(bytes).next() else {
-                panic!("a batch")
-            };
+            let batch = golden::batch(control_batch(100, 9000, 3, control_type, 11, 1_700_000_000_000));
             let decoded = decode(&batch, &DecodeLimits::default()).unwrap();
             let record = decoded.records().next().unwrap().unwrap();
 

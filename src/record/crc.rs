@@ -1,6 +1,6 @@
-//! CRC-32C of batches, computed whole or adjusted.
+//! The CRCs of batches, computed whole or adjusted.
 //!
-//! A batch's CRC covers everything from its attributes on. When only the header changes, the checksum of the whole need
+//! A batch's CRC-32C covers everything from its attributes on. When only the header changes, the checksum of the whole need
 //! not be computed again: CRCs are affine over GF(2), so for two prefixes of one length before the same tail
 //!
 //! ```text
@@ -19,6 +19,11 @@ const ONE: u32 = 1 << 31;
 /// The checksum that Kafka calls CRC-32C.
 pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
+}
+
+/// The CRC of the message formats before record batches.
+pub fn crc32(bytes: &[u8]) -> u32 {
+    crc_fast::crc32_iso_hdlc(bytes)
 }
 
 /// Adjusts the CRC of `old_prefix` and some tail to that of `new_prefix` and the same tail.
@@ -96,9 +101,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn crc32c_matches_the_published_check_value() {
+    fn crcs_match_the_published_check_values() {
         assert_eq!(crc32c(b"123456789"), 0xE306_9283);
-        assert_eq!(crc32c(b""), 0);
+        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
     }
 
     #[test]

@@ -8,6 +8,9 @@ use super::header::{BatchHeader, HEADER_LEN, HeaderError, LOG_OVERHEAD, Timestam
 use super::patch::ProducerStamp;
 use crate::protocol::primitives::{put_varint, put_varlong, varint_len, varlong_len};
 
+/// Length, attributes and deltas of a record of some hundred bytes, some seconds into a batch of some thousands.
+const TYPICAL_RECORD_OVERHEAD: usize = 8;
+
 /// What a batch says of all its records. By default as a producer without idempotence sends it.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchOptions {
@@ -70,15 +73,20 @@ pub(super) enum Content<'a> {
         value: Option<&'a [u8]>,
         headers: &'a [(&'a [u8], Option<&'a [u8]>)],
     },
-    /// [`Record::after_offset_delta`](super::record::Record::after_offset_delta) of another batch.
+    /// [`Record::after_offset_delta`](super::decode::Record::after_offset_delta) of another batch.
     Verbatim(&'a [u8]),
 }
 
 impl BatchBuilder {
     pub fn new(options: BatchOptions) -> Self {
+        Self::with_capacity(options, 0, 0)
+    }
+
+    /// For so many records whose contents together are so long.
+    pub(super) fn with_capacity(options: BatchOptions, count: usize, content_len: usize) -> Self {
         Self {
             options,
-            records: Vec::new(),
+            records: Vec::with_capacity(content_len + count * TYPICAL_RECORD_OVERHEAD),
             count: 0,
             last_offset_delta: -1,
             base_timestamp: None,
@@ -221,7 +229,7 @@ fn seal(mut header: [u8; HEADER_LEN], payload: &[u8]) -> Result<BatchHeader, Hea
 }
 
 impl Content<'_> {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Self::Verbatim(bytes) => bytes.len(),
             Self::Fields { key, value, headers } => {
@@ -271,19 +279,11 @@ mod tests {
     use proptest::option;
     use proptest::prelude::*;
 
+    use super::super::decode::{DecodeLimits, Record, decode};
     use super::super::golden;
-    use super::super::record::{DecodeLimits, Record, decode};
-    use super::super::scan::{RawBatch, Scanned, scan};
     use super::*;
 
     const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
-
-    fn scanned(bytes: Bytes) -> RawBatch {
-        let Some(Ok(Scanned::Batch(batch))) = scan(bytes).next() else {
-            panic!("not one batch")
-        };
-        batch
-    }
 
     #[test]
     fn a_batch_is_the_bytes_that_java_writes() {
@@ -313,7 +313,7 @@ mod tests {
         });
         batch.push(5, None, None, &[]);
 
-        assert_eq!(scanned(batch.build().unwrap()).header.attributes(), 0x1B);
+        assert_eq!(golden::batch(batch.build().unwrap()).header.attributes(), 0x1B);
     }
 
     #[test]
@@ -325,7 +325,7 @@ mod tests {
         batch.push_at(2, 5, None, None, &[]);
         batch.end_at(9);
 
-        let header = scanned(batch.build().unwrap()).header;
+        let header = golden::batch(batch.build().unwrap()).header;
         assert_eq!(
             (header.record_count(), header.next_offset(), header.has_offset_gaps()),
             (1, 110, true)
@@ -341,7 +341,7 @@ mod tests {
             });
             batch.end_at(9);
 
-            let batch = scanned(batch.build().unwrap());
+            let batch = golden::batch(batch.build().unwrap());
             assert_eq!((batch.bytes.len(), batch.header.next_offset()), (HEADER_LEN, 10));
             assert_eq!(batch.verify_crc(), Ok(()));
             assert_eq!(decode(&batch, &DecodeLimits::default()).unwrap().records().count(), 0);
@@ -405,7 +405,7 @@ mod tests {
                     expected.push((i64::from(offset_delta), fields.clone()));
                 }
 
-                let batch = scanned(batch.build().unwrap());
+                let batch = golden::batch(batch.build().unwrap());
                 prop_assert_eq!(batch.verify_crc(), Ok(()));
                 prop_assert_eq!(batch.header.codec(), Ok(codec));
                 let decoded = decode(&batch, &DecodeLimits::default()).unwrap();

@@ -13,20 +13,22 @@
 pub mod codec;
 pub mod control;
 pub mod crc;
+pub mod decode;
 pub mod encode;
 #[cfg(test)]
 mod golden;
 pub mod header;
 pub mod legacy;
 pub mod patch;
-pub mod record;
+pub mod reencode;
 pub mod scan;
 
 pub use codec::{Codec, CodecError, UnknownCodec};
 pub use control::{ControlType, control_batch};
+pub use decode::{DecodeLimits, Decoded, Headers, Record, RecordError, Records, decode, records};
 pub use encode::{BatchBuilder, BatchOptions, EncodeError};
 pub use header::{BatchHeader, HEADER_LEN, HeaderError, LOG_OVERHEAD, TimestampType};
-pub use legacy::LegacyEntry;
+pub use legacy::{LegacyEntry, LegacyError};
 pub use patch::ProducerStamp;
-pub use record::{DecodeLimits, Decoded, Headers, Record, RecordError, Records, decode, records};
+pub use reencode::{OffsetRange, ReencodeError, ReencodeOptions, Reencoded, reencode};
 pub use scan::{CrcMismatch, RawBatch, Scan, ScanError, Scanned, scan};

@@ -89,14 +89,20 @@ impl Scan {
             return Ok(None);
         }
         let scanned = match front[at::MAGIC] {
-            0 | 1 => Scanned::Legacy(LegacyEntry {
-                offset: offset_field(front),
-                bytes: self.rest.split_to(size),
-            }),
-            _ => Scanned::Batch(RawBatch {
-                header: BatchHeader::parse(&self.rest[..size])?,
-                bytes: self.rest.split_to(size),
-            }),
+            0 | 1 => {
+                let offset = checked_offset(front)?;
+                Scanned::Legacy(LegacyEntry {
+                    offset,
+                    bytes: self.rest.split_to(size),
+                })
+            }
+            _ => {
+                let header = BatchHeader::parse(&self.rest[..size])?;
+                Scanned::Batch(RawBatch {
+                    header,
+                    bytes: self.rest.split_to(size),
+                })
+            }
         };
         self.position += size;
         Ok(Some(scanned))
@@ -130,17 +136,37 @@ impl RawBatch {
 
     /// Reads the whole batch: tells whether it is what the header's CRC was made for.
     pub fn verify_crc(&self) -> Result<(), CrcMismatch> {
-        let (stored, computed) = (self.header.crc(), crc32c(&self.bytes[at::ATTRIBUTES..]));
-        if stored == computed {
-            Ok(())
-        } else {
-            Err(CrcMismatch {
-                base_offset: self.header.base_offset(),
-                stored,
-                computed,
-            })
-        }
+        CrcMismatch::check(
+            self.header.base_offset(),
+            self.header.crc(),
+            crc32c(&self.bytes[at::ATTRIBUTES..]),
+        )
     }
+}
+
+impl CrcMismatch {
+    pub(super) fn check(base_offset: i64, stored: u32, computed: u32) -> Result<(), Self> {
+        if stored == computed {
+            return Ok(());
+        }
+        Err(Self {
+            base_offset,
+            stored,
+            computed,
+        })
+    }
+}
+
+/// The offset of a message, after which another one must be possible.
+fn checked_offset(front: &[u8; at::CRC]) -> Result<i64, HeaderError> {
+    let base_offset = offset_field(front);
+    if (0..i64::MAX).contains(&base_offset) {
+        return Ok(base_offset);
+    }
+    Err(HeaderError::Offsets {
+        base_offset,
+        last_offset_delta: 0,
+    })
 }
 
 fn offset_field<const M: usize>(front: &[u8; M]) -> i64 {

@@ -119,3 +119,47 @@ pub(super) fn compress(input: &[u8]) -> Result<Vec<u8>, Cause> {
     output.extend_from_slice(&[0; 4]);
     Ok(output)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_compress_is_stored() {
+        let input: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
+            .take(3 * BLOCK_SIZE / 2)
+            .collect();
+
+        let frame = compress(&input).unwrap();
+
+        assert_eq!(frame.len(), 7 + 4 + BLOCK_SIZE + 4 + BLOCK_SIZE / 2 + 4);
+        assert!(decompress(&frame, input.len()).is_ok_and(|output| output == input));
+    }
+
+    #[test]
+    fn optional_fields_are_read_over() {
+        // Block checksums, content size and content checksum, as other writers add them.
+        let frame =
+            b"\x04\x22\x4D\x18\x7C\x40\x02\0\0\0\0\0\0\0\xAA\x02\0\0\x80hi\xBB\xBB\xBB\xBB\0\0\0\0\xCC\xCC\xCC\xCC";
+
+        assert!(decompress(frame, 2).is_ok_and(|output| output == b"hi"));
+        assert!(matches!(decompress(frame, 1), Err(Failure::TooLarge)));
+    }
+
+    #[test]
+    fn a_frame_cut_anywhere_is_an_error() {
+        let frame = compress(&b"0123456789abcdef".repeat(8192)).unwrap();
+
+        for length in 0..frame.len() {
+            assert!(decompress(&frame[..length], 1 << 20).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn linked_blocks_are_refused() {
+        let mut frame = compress(b"linked").unwrap();
+        frame[4] &= !flag::INDEPENDENT_BLOCKS;
+
+        assert!(matches!(decompress(&frame, 100), Err(Failure::Malformed(_))));
+    }
+}

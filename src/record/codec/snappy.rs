@@ -57,3 +57,47 @@ pub(super) fn compress(input: &[u8]) -> Result<Vec<u8>, Cause> {
     }
     Ok(output)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Codec;
+    use super::*;
+
+    #[test]
+    fn a_raw_block_is_read_too() {
+        let input = b"raw raw raw raw raw".repeat(10_000);
+        let block = Encoder::new().compress_vec(&input).unwrap();
+
+        assert_eq!(Codec::Snappy.decompress(&block, input.len()).unwrap(), input);
+        assert!(Codec::Snappy.decompress(&block, input.len() - 1).is_err());
+    }
+
+    #[test]
+    fn a_claimed_length_reserves_nothing() {
+        // A block that claims 2^31 - 1 bytes.
+        let lie = [0xFF, 0xFF, 0xFF, 0xFF, 0x07, 0x00, b'x'];
+
+        assert!(matches!(decompress(&lie, 1 << 40), Err(Failure::Malformed(_))));
+        assert!(matches!(decompress(&lie, 1 << 20), Err(Failure::TooLarge)));
+    }
+
+    #[test]
+    fn what_compresses_best_is_not_taken_for_a_lie() {
+        let input = vec![0; 10 << 20];
+        let block = Encoder::new().compress_vec(&input).unwrap();
+
+        assert!(decompress(&block, input.len()).is_ok_and(|output| output == input));
+    }
+
+    #[test]
+    fn a_frame_cut_anywhere_but_between_blocks_is_an_error() {
+        let input = b"0123456789abcdef".repeat(4096);
+        let frame = compress(&input).unwrap();
+        let first_block = HEADER.len() + 4 + u32::from_be_bytes(frame[16..20].try_into().unwrap()) as usize;
+
+        for length in 1..frame.len() {
+            let cut = decompress(&frame[..length], input.len());
+            assert_eq!(cut.is_ok(), length == first_block || length == HEADER.len(), "{length}");
+        }
+    }
+}

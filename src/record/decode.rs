@@ -118,7 +118,7 @@ pub fn decode(batch: &RawBatch, limits: &DecodeLimits) -> Result<Decoded, Record
     let payload = batch.payload();
     let records = match header.codec()? {
         Codec::None => payload,
-        // What the cleaner leaves of a batch it has emptied keeps the codec in its attributes.
+        // A batch that has been emptied holds nothing to decompress, whatever its attributes say.
         _ if payload.is_empty() => payload,
         codec => codec.decompress(&payload, limits.max_bytes)?.into(),
     };
@@ -312,15 +312,8 @@ fn nullable_bytes<'a>(fields: &mut Reader<'a>) -> Result<Option<&'a [u8]>, WireE
 #[cfg(test)]
 mod tests {
     use super::super::golden;
-    use super::super::scan::{Scanned, scan};
+    use super::super::golden::batch;
     use super::*;
-
-    fn batch(bytes: impl Into<Bytes>) -> RawBatch {
-        let Some(Ok(Scanned::Batch(batch))) = scan(bytes.into()).next() else {
-            panic!("not one batch")
-        };
-        batch
-    }
 
     fn read_all(bytes: &Bytes) -> Result<usize, RecordError> {
         let decoded = decode(&batch(bytes.clone()), &DecodeLimits::default())?;
