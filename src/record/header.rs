@@ -25,30 +25,30 @@ pub const LOG_OVERHEAD: usize = 12;
 const MIN_BATCH_LENGTH: usize = HEADER_LEN - LOG_OVERHEAD;
 
 /// Where each field begins.
-pub(super) mod at {
-    pub(in super::super) const BASE_OFFSET: usize = 0;
-    pub(in super::super) const BATCH_LENGTH: usize = 8;
-    pub(in super::super) const PARTITION_LEADER_EPOCH: usize = 12;
-    pub(in super::super) const MAGIC: usize = 16;
-    pub(in super::super) const CRC: usize = 17;
-    pub(in super::super) const ATTRIBUTES: usize = 21;
-    pub(in super::super) const LAST_OFFSET_DELTA: usize = 23;
-    pub(in super::super) const BASE_TIMESTAMP: usize = 27;
-    pub(in super::super) const MAX_TIMESTAMP: usize = 35;
-    pub(in super::super) const PRODUCER_ID: usize = 43;
-    pub(in super::super) const PRODUCER_EPOCH: usize = 51;
-    pub(in super::super) const BASE_SEQUENCE: usize = 53;
-    pub(in super::super) const RECORD_COUNT: usize = 57;
+pub(crate) mod at {
+    pub(crate) const BASE_OFFSET: usize = 0;
+    pub(crate) const BATCH_LENGTH: usize = 8;
+    pub(crate) const PARTITION_LEADER_EPOCH: usize = 12;
+    pub(crate) const MAGIC: usize = 16;
+    pub(crate) const CRC: usize = 17;
+    pub(crate) const ATTRIBUTES: usize = 21;
+    pub(crate) const LAST_OFFSET_DELTA: usize = 23;
+    pub(crate) const BASE_TIMESTAMP: usize = 27;
+    pub(crate) const MAX_TIMESTAMP: usize = 35;
+    pub(crate) const PRODUCER_ID: usize = 43;
+    pub(crate) const PRODUCER_EPOCH: usize = 51;
+    pub(crate) const BASE_SEQUENCE: usize = 53;
+    pub(crate) const RECORD_COUNT: usize = 57;
 }
 
 /// The bits of `attributes`. Those above are unused; brokers store them as they come.
-pub(super) mod attribute {
-    pub(in super::super) const CODEC: i16 = 0x07;
-    pub(in super::super) const LOG_APPEND_TIME: i16 = 0x08;
-    pub(in super::super) const TRANSACTIONAL: i16 = 0x10;
-    pub(in super::super) const CONTROL: i16 = 0x20;
+pub(crate) mod attribute {
+    pub(crate) const CODEC: i16 = 0x07;
+    pub(crate) const LOG_APPEND_TIME: i16 = 0x08;
+    pub(crate) const TRANSACTIONAL: i16 = 0x10;
+    pub(crate) const CONTROL: i16 = 0x20;
     /// `base_timestamp` holds the time at which the cleaner may drop the tombstones (KIP-534).
-    pub(in super::super) const DELETE_HORIZON: i16 = 0x40;
+    pub(crate) const DELETE_HORIZON: i16 = 0x40;
 }
 
 /// A batch header whose lengths, counts and offsets have been checked.
@@ -235,7 +235,7 @@ pub(super) fn field<const M: usize, const N: usize>(front: &[u8; M], start: usiz
 }
 
 /// Overwrites the field that begins at one of the constants in [`at`].
-pub(super) fn put<const N: usize>(header: &mut [u8; HEADER_LEN], start: usize, value: [u8; N]) {
+pub(crate) fn put<const N: usize>(header: &mut [u8; HEADER_LEN], start: usize, value: [u8; N]) {
     header[start..start + N].copy_from_slice(&value);
 }
 

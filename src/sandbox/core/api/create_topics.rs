@@ -1,0 +1,185 @@
+//! CreateTopics.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicName};
+use uuid::Uuid;
+
+use super::{Call, Cluster, text};
+use crate::protocol::error_code::ErrorCode;
+use crate::sandbox::core::config::{DEFINITIONS, TopicConfig};
+use crate::sandbox::core::topics::{Partition, Topic, check_name};
+
+/// A misspelt count must not take all memory.
+pub(super) const MAX_PARTITIONS: usize = 100_000;
+
+/// Where a configuration comes from, as the protocol numbers it.
+pub(super) const DYNAMIC_TOPIC_CONFIG: i8 = 1;
+pub(super) const DEFAULT_CONFIG: i8 = 5;
+
+/// An error for one topic, with its text.
+pub(super) type Refused = (ErrorCode, String);
+
+pub(super) fn handle(cluster: &mut Cluster, call: &Call, request: CreateTopicsRequest) -> CreateTopicsResponse {
+    let names: Vec<TopicName> = request.topics.iter().map(|topic| topic.name.clone()).collect();
+    let mut results = Vec::with_capacity(names.len());
+    for topic in request.topics {
+        let is_repeated = names.iter().filter(|&name| *name == topic.name).count() > 1;
+        let name = topic.name.clone();
+        if is_repeated && results.iter().any(|done: &CreatableTopicResult| done.name == name) {
+            continue;
+        }
+        let planned = match call.check_refusal(&name, 0) {
+            Err(code) => Err((code, "refused by a fault".to_owned())),
+            Ok(()) if is_repeated => Err((ErrorCode::InvalidRequest, "Duplicate topic name.".to_owned())),
+            Ok(()) => plan(cluster, &topic),
+        };
+        results.push(match planned {
+            Err(refused) => failed(name, refused),
+            Ok((replicas, config)) => {
+                let result = created(name.clone(), &replicas, &config);
+                let id = match request.validate_only {
+                    true => Uuid::nil(),
+                    false => create(cluster, name, replicas, config),
+                };
+                result.with_topic_id(id)
+            }
+        });
+    }
+    CreateTopicsResponse::default().with_topics(results)
+}
+
+/// Checks what is wanted, and decides which replicas each partition gets.
+fn plan(cluster: &Cluster, topic: &CreatableTopic) -> Result<(Vec<Vec<i32>>, TopicConfig), Refused> {
+    check_name(&topic.name).map_err(|message| (ErrorCode::InvalidTopicException, message))?;
+    if cluster.topics.get(&topic.name).is_some() {
+        let message = format!("Topic '{}' already exists.", topic.name.as_str());
+        return Err((ErrorCode::TopicAlreadyExists, message));
+    }
+    let replicas = if topic.assignments.is_empty() {
+        spread(cluster, topic.num_partitions, topic.replication_factor)?
+    } else {
+        assigned(cluster, topic)?
+    };
+    let mut overrides = BTreeMap::new();
+    for entry in &topic.configs {
+        let name = entry.name.to_string();
+        let value = entry.value.as_ref().ok_or_else(|| {
+            let message = format!("Null value not supported for topic configs: {name}");
+            (ErrorCode::InvalidConfig, message)
+        })?;
+        overrides.insert(name, value.to_string());
+    }
+    let config = TopicConfig::new(overrides).map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
+    Ok((replicas, config))
+}
+
+fn spread(cluster: &Cluster, partitions: i32, replication_factor: i16) -> Result<Vec<Vec<i32>>, Refused> {
+    let count = match partitions {
+        -1 => cluster.settings.default_partitions,
+        count => count,
+    };
+    if count < 1 || count as usize > MAX_PARTITIONS {
+        let message = "Number of partitions was set to an invalid non-positive or too large value.";
+        return Err((ErrorCode::InvalidPartitions, message.to_owned()));
+    }
+    let factor = match replication_factor {
+        -1 => 1,
+        factor => factor,
+    };
+    if factor < 1 || factor as usize > cluster.brokers.len() {
+        let message = format!(
+            "Unable to replicate the partition {factor} time(s): only {} broker(s) are registered.",
+            cluster.brokers.len()
+        );
+        return Err((ErrorCode::InvalidReplicationFactor, message));
+    }
+    Ok((0..count)
+        .map(|index| cluster.replicas_for(index, factor as usize))
+        .collect())
+}
+
+/// The replicas that the request itself names: partitions without a gap, brokers that exist, each once.
+fn assigned(cluster: &Cluster, topic: &CreatableTopic) -> Result<Vec<Vec<i32>>, Refused> {
+    let refused = |message: &str| (ErrorCode::InvalidReplicaAssignment, message.to_owned());
+    if topic.num_partitions != -1 || topic.replication_factor != -1 {
+        let message = "A manual partition assignment goes without a number of partitions and a replication factor.";
+        return Err((ErrorCode::InvalidRequest, message.to_owned()));
+    }
+    let mut replicas = BTreeMap::new();
+    for assignment in &topic.assignments {
+        let brokers: Vec<i32> = assignment.broker_ids.iter().map(|id| id.0).collect();
+        cluster.check_assignment(&brokers).map_err(refused)?;
+        if replicas.insert(assignment.partition_index, brokers).is_some() {
+            return Err(refused("Found multiple manual assignments for one partition."));
+        }
+    }
+    if replicas.keys().copied().ne(0..replicas.len() as i32) {
+        return Err(refused("partitions should be a consecutive 0-based integer sequence"));
+    }
+    Ok(replicas.into_values().collect())
+}
+
+pub(super) fn create(cluster: &mut Cluster, name: TopicName, replicas: Vec<Vec<i32>>, config: TopicConfig) -> Uuid {
+    let id = cluster.random.topic_id();
+    cluster.topics.insert(Topic {
+        id,
+        name,
+        config,
+        partitions: replicas.into_iter().map(Partition::new).collect(),
+    });
+    id
+}
+
+fn failed(name: TopicName, (code, message): Refused) -> CreatableTopicResult {
+    CreatableTopicResult::default()
+        .with_name(name)
+        .with_error_code(code.code())
+        .with_error_message(Some(text(message)))
+        .with_num_partitions(-1)
+        .with_replication_factor(-1)
+}
+
+fn created(name: TopicName, replicas: &[Vec<i32>], config: &TopicConfig) -> CreatableTopicResult {
+    let configs = DEFINITIONS.iter().map(|definition| {
+        let (value, is_set) = config.value(definition);
+        CreatableTopicConfigs::default()
+            .with_name(text(definition.name))
+            .with_value(Some(text(value)))
+            .with_config_source(if is_set { DYNAMIC_TOPIC_CONFIG } else { DEFAULT_CONFIG })
+    });
+    CreatableTopicResult::default()
+        .with_name(name)
+        .with_num_partitions(replicas.len() as i32)
+        .with_replication_factor(replicas.first().map_or(0, Vec::len) as i16)
+        .with_configs(Some(configs.collect()))
+}
+
+impl Cluster {
+    /// Leaders go round the brokers, followers are the next ones.
+    pub(super) fn replicas_for(&self, partition: i32, factor: usize) -> Vec<i32> {
+        let start = usize::try_from(partition).unwrap_or(0);
+        self.brokers
+            .keys()
+            .copied()
+            .cycle()
+            .skip(start % self.brokers.len().max(1))
+            .take(factor)
+            .collect()
+    }
+
+    pub(super) fn check_assignment(&self, brokers: &[i32]) -> Result<(), &'static str> {
+        let is_repeated = |(index, id)| brokers[..index].contains(id);
+        if brokers.is_empty() {
+            Err("The manual partition assignment includes an empty replica list.")
+        } else if brokers.iter().any(|id| !self.brokers.contains_key(id)) {
+            Err("The manual partition assignment includes a broker that is not registered.")
+        } else if brokers.iter().enumerate().any(is_repeated) {
+            Err("The manual partition assignment includes a broker more than once.")
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! One file for each API: what is asked, in the words of the protocol, and what a broker answers.
+
+mod api_versions;
+mod create_topics;
+mod describe_cluster;
+mod describe_configs;
+pub(super) mod fetch;
+mod fetch_response;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod produce;
+
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+
+use super::topics::{Partition, Topics};
+use super::wire::{Body, RequestError, RequestHead};
+use super::{Call, Cluster};
+use crate::protocol::ApiKey;
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::produce_request::Segments;
+
+/// What becomes of a request at once.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Answer(Segments),
+    Wait(fetch::ParkedFetch),
+    /// A produce request with `acks=0`.
+    Silence,
+}
+
+pub(super) fn dispatch(cluster: &mut Cluster, call: &Call, body: Body) -> Result<Outcome, RequestError> {
+    let body = match body {
+        Body::Produce(request) => return produce::handle(cluster, call, request),
+        Body::Encoded(body) => body,
+    };
+    let served = Served { cluster, call, body };
+    match call.head.api {
+        ApiKey::Fetch => fetch::handle(served.cluster, call, call.head.decode(served.body)?),
+        ApiKey::ListOffsets => served.by(list_offsets::handle),
+        ApiKey::Metadata => served.by(metadata::handle),
+        ApiKey::ApiVersions => api_versions::handle(call).map(Outcome::Answer),
+        ApiKey::CreateTopics => served.by(create_topics::handle),
+        ApiKey::InitProducerId => served.by(init_producer_id::handle),
+        ApiKey::DescribeConfigs => served.by(describe_configs::handle),
+        ApiKey::DescribeCluster => served.by(describe_cluster::handle),
+        api => Err(RequestError::UnsupportedVersion {
+            api,
+            version: call.head.version,
+        }),
+    }
+}
+
+struct Served<'a> {
+    cluster: &'a mut Cluster,
+    call: &'a Call<'a>,
+    body: bytes::Bytes,
+}
+
+impl Served<'_> {
+    /// By a handler that always answers at once.
+    fn by<Q: Decodable, R: Encodable>(self, handle: fn(&mut Cluster, &Call, Q) -> R) -> Result<Outcome, RequestError> {
+        let request = self.call.head.decode(self.body)?;
+        let response = handle(self.cluster, self.call, request);
+        self.call.head.encode(&response).map(Outcome::Answer)
+    }
+}
+
+/// The partitions that a request names, for faults that are meant for one of them.
+pub(super) fn partitions_of(cluster: &Cluster, head: &RequestHead, body: &Body) -> Vec<(String, i32)> {
+    match body {
+        Body::Produce(request) => produce::partitions_of(cluster, request),
+        Body::Encoded(body) => match head.api {
+            ApiKey::Fetch => head
+                .decode(body.clone())
+                .map(|request| fetch::partitions_of(cluster, head, &request))
+                .unwrap_or_default(),
+            ApiKey::ListOffsets => head
+                .decode(body.clone())
+                .map(|request| list_offsets::partitions_of(&request))
+                .unwrap_or_default(),
+            _ => Vec::new(),
+        },
+    }
+}
+
+impl Call<'_> {
+    /// The error that a fault has put in the place of the whole answer.
+    fn refused(&self) -> Option<ErrorCode> {
+        self.refusal.as_ref().map(|refusal| refusal.code)
+    }
+
+    /// Checks a partition before anything is done with it.
+    fn check_refusal(&self, topic: &str, partition: i32) -> Result<(), ErrorCode> {
+        match &self.refusal {
+            Some(refusal) if refusal.is_meant_for(topic, partition) => Err(refusal.code),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The partition that a request for its leader is about.
+fn led_partition<'a>(
+    topics: &'a mut Topics,
+    call: &Call,
+    topic: &str,
+    index: i32,
+    current_leader_epoch: i32,
+) -> Result<&'a mut Partition, ErrorCode> {
+    call.check_refusal(topic, index)?;
+    let partition = topics
+        .get_mut(topic)
+        .and_then(|topic| topic.partition_mut(index))
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    partition.check_leader(call.broker, current_leader_epoch)?;
+    Ok(partition)
+}
+
+fn text(text: impl Into<String>) -> StrBytes {
+    StrBytes::from_string(text.into())
+}

@@ -1,0 +1,226 @@
+//! The sandbox on TCP: listeners and timers around one [`Cluster`].
+//!
+//! All connections share the cluster behind one lock, which is held for one request at a time and never while waiting.
+//! What takes time, reading the produced batches through and all I/O, happens outside of it.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+
+use super::connection;
+use super::core::wire::{Request, RequestError};
+use super::core::{Action, BrokerAddress, Cluster, ConnectionId, Settings};
+use crate::protocol::produce_request::Segments;
+
+/// What a sandbox is started with.
+#[derive(Debug, Clone)]
+pub struct SandboxOptions {
+    /// One broker for each address, numbered from 1. Port 0 takes any that is free.
+    pub listen: Vec<SocketAddr>,
+    pub settings: Settings,
+}
+
+impl Default for SandboxOptions {
+    /// One broker on the loopback.
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            settings: Settings::default(),
+        }
+    }
+}
+
+impl SandboxOptions {
+    /// So many brokers on the loopback.
+    pub fn brokers(count: usize) -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)); count],
+            ..Self::default()
+        }
+    }
+}
+
+/// A running sandbox. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Sandbox {
+    addresses: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+}
+
+/// What the tasks of a sandbox share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// Something has become due sooner than the timer knows.
+    sooner: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    cluster: Cluster,
+    connections: HashMap<ConnectionId, mpsc::UnboundedSender<Answer>>,
+}
+
+/// What a connection has to do. A connection is served one request at a time, so there is hardly ever more than one.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Send(Segments),
+    Close,
+}
+
+impl Sandbox {
+    /// Listens on every address before it returns.
+    pub async fn start(options: SandboxOptions) -> io::Result<Self> {
+        let mut listeners = Vec::with_capacity(options.listen.len());
+        let mut addresses = Vec::with_capacity(options.listen.len());
+        for address in options.listen {
+            let listener = TcpListener::bind(address).await?;
+            addresses.push(listener.local_addr()?);
+            listeners.push(listener);
+        }
+        let brokers = addresses.iter().map(|address| BrokerAddress {
+            host: address.ip().to_string(),
+            port: address.port(),
+        });
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                cluster: Cluster::new(options.settings, brokers),
+                connections: HashMap::new(),
+            }),
+            sooner: Notify::new(),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(keep_time(shared.clone()));
+        for (broker, listener) in (1..).zip(listeners) {
+            tasks.spawn(accept(shared.clone(), broker, listener));
+        }
+        Ok(Self {
+            addresses,
+            shared,
+            tasks,
+        })
+    }
+
+    /// Of each broker.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// As clients want it: `host:port,host:port`.
+    pub fn bootstrap(&self) -> String {
+        let addresses: Vec<String> = self.addresses.iter().map(SocketAddr::to_string).collect();
+        addresses.join(",")
+    }
+
+    /// Looks into the cluster, or changes it; clients that wait for the change get their answers.
+    pub fn with_core<T>(&self, f: impl FnOnce(&mut Cluster) -> T) -> T {
+        let mut state = self.shared.lock();
+        let result = f(&mut state.cluster);
+        let actions = state.cluster.poll(now_ms());
+        self.shared.dispatch(state, actions);
+        result
+    }
+
+    /// Closes everything.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+impl Shared {
+    pub(super) fn connect(&self, broker: i32) -> (ConnectionId, mpsc::UnboundedReceiver<Answer>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut state = self.lock();
+        let id = state.cluster.connect(broker);
+        state.connections.insert(id, sender);
+        (id, receiver)
+    }
+
+    pub(super) fn disconnect(&self, id: ConnectionId) {
+        let mut state = self.lock();
+        state.cluster.disconnect(id);
+        state.connections.remove(&id);
+    }
+
+    pub(super) fn handle(&self, id: ConnectionId, request: Result<Request, RequestError>) {
+        let mut state = self.lock();
+        let actions = state.cluster.handle_request(id, request, now_ms());
+        self.dispatch(state, actions);
+    }
+
+    fn dispatch(&self, mut state: MutexGuard<'_, State>, actions: Vec<Action>) {
+        for action in actions {
+            let (id, answer) = match action {
+                Action::Send(id, segments) => (id, Answer::Send(segments)),
+                Action::Silence(id) => (id, Answer::Send(Segments(Vec::new()))),
+                Action::Close(id) => (id, Answer::Close),
+            };
+            let is_close = matches!(answer, Answer::Close);
+            if let Some(connection) = state.connections.get(&id) {
+                // A receiver that is gone has hung up by itself.
+                let _ = connection.send(answer);
+            }
+            if is_close {
+                state.connections.remove(&id);
+            }
+        }
+        drop(state);
+        self.sooner.notify_one();
+    }
+
+    /// A panic in the core is a mistake of ours, and not made better by a second one in every other task.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn accept(shared: Arc<Shared>, broker: i32, listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((socket, _)) => {
+                    connections.spawn(connection::serve(shared.clone(), broker, socket));
+                }
+                // Out of file descriptors, most likely: connections that close give some back.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Lets the cluster know when something is due.
+async fn keep_time(shared: Arc<Shared>) {
+    loop {
+        let now = now_ms();
+        let deadline = shared.lock().cluster.next_deadline();
+        let wait = deadline.map_or(Duration::MAX, |deadline| {
+            Duration::from_millis(u64::try_from(deadline - now).unwrap_or(0))
+        });
+        if wait.is_zero() {
+            let mut state = shared.lock();
+            let actions = state.cluster.poll(now);
+            shared.dispatch(state, actions);
+            continue;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shared.sooner.notified() => {}
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the cluster's clock, read here only")]
+fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
