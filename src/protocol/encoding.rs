@@ -3,6 +3,7 @@
 //! Each message has a version from which it is *flexible* (KIP-482): strings and arrays become compact, and every
 //! struct ends in tagged fields. A parser decides once which of the two it reads, and is then the same for both.
 
+use std::fmt;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -130,6 +131,15 @@ fn put_compact_len(out: &mut Vec<u8>, len: usize) {
 pub enum TopicRef {
     Name(Arc<str>),
     Id(Uuid),
+}
+
+impl fmt::Display for TopicRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Id(id) => id.fmt(f),
+        }
+    }
 }
 
 impl TopicRef {
