@@ -1,4 +1,4 @@
-//! Walks a response before the `kafka-protocol` crate decodes it.
+//! Walks a message before the `kafka-protocol` crate decodes it: the clusters' responses, and the sandbox's requests.
 //!
 //! The crate reserves memory for whatever count a peer claims: five bytes are enough to reserve gigabytes. So nothing
 //! reaches its decoders that has not been walked here: afterwards every count is known to be that of items which are
@@ -10,7 +10,9 @@
 
 use super::ApiKey;
 use super::encoding::Encoding;
+use super::frame::MAX_FRAME;
 use super::primitives::{Reader, TaggedField, WireError};
+use super::request_schemas;
 use super::response_schemas;
 use super::versions;
 
@@ -36,16 +38,38 @@ pub(super) enum Kind {
     Bytes,
     Array(&'static Self),
     Struct(&'static [Field]),
+    /// A struct that may be null: a byte before it is negative then.
+    Nullable(&'static [Field]),
 }
 
 /// Checks the body of a response, which begins after the response header.
 pub fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<(), WireError> {
+    walk(response_schemas::response(api), MAX_BODY, api, version, body)
+}
+
+/// Checks the body of a request, which begins after the request header.
+pub fn check_request(api: ApiKey, version: i16, body: &[u8]) -> Result<(), WireError> {
+    let limit = match api {
+        // Hardly anything of it becomes structs: records stay as they are.
+        ApiKey::Produce => MAX_FRAME,
+        _ => MAX_BODY,
+    };
+    walk(request_schemas::request(api), limit, api, version, body)
+}
+
+fn walk(
+    schema: Option<(i16, &'static [Field])>,
+    limit: usize,
+    api: ApiKey,
+    version: i16,
+    body: &[u8],
+) -> Result<(), WireError> {
     versions::check_known(api, version)?;
-    let (first_flexible, fields) = response_schemas::response(api).ok_or(WireError::UnknownVersion { api, version })?;
-    if body.len() > MAX_BODY {
+    let (first_flexible, fields) = schema.ok_or(WireError::UnknownVersion { api, version })?;
+    if body.len() > limit {
         return Err(WireError::OverLimit {
-            what: "bytes of a response to decode",
-            limit: MAX_BODY,
+            what: "bytes of a message to decode",
+            limit,
         });
     }
     let encoding = Encoding::new(version >= first_flexible);
@@ -112,6 +136,10 @@ impl Walker {
                 Ok(())
             }
             Kind::Struct(fields) => self.fields(reader, fields),
+            Kind::Nullable(fields) => match reader.i8()? {
+                ..0 => Ok(()),
+                _ => self.fields(reader, fields),
+            },
         }
     }
 }
@@ -126,23 +154,46 @@ impl Field {
 mod tests {
     use bytes::Bytes;
     use kafka_protocol::messages::*;
-    use kafka_protocol::protocol::{Decodable, Encodable};
+    use kafka_protocol::protocol::{Decodable, Encodable, Message, VersionRange};
 
     use super::*;
     use crate::protocol::damage;
     use crate::protocol::primitives::put_uvarint;
 
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Side {
+        Request,
+        Response,
+    }
+
+    type Walked = (Side, ApiKey, i16);
+
+    fn schema((side, api, _): Walked) -> (i16, &'static [Field]) {
+        match side {
+            Side::Request => request_schemas::request(api),
+            Side::Response => response_schemas::response(api),
+        }
+        .unwrap()
+    }
+
+    fn check((side, api, version): Walked, body: &[u8]) -> Result<(), WireError> {
+        match side {
+            Side::Request => check_request(api, version, body),
+            Side::Response => super::check(api, version, body),
+        }
+    }
+
     /// Decodes a body and encodes it again, for each API that is walked: no error unless every byte was understood.
     macro_rules! decoders {
-        ($($api:ident $response:ident,)*) => {
-            const WALKED: &[ApiKey] = &[$(ApiKey::$api),*];
+        ($($side:ident $api:ident $message:ident,)*) => {
+            const WALKED: &[(Side, ApiKey, VersionRange)] = &[$((Side::$side, ApiKey::$api, $message::VERSIONS)),*];
 
-            fn decode_and_encode(api: ApiKey, version: i16, body: &[u8]) -> Result<Vec<u8>, String> {
+            fn decode_and_encode((side, api, version): Walked, body: &[u8]) -> Result<Vec<u8>, String> {
                 let mut rest = Bytes::copy_from_slice(body);
                 let mut again = Vec::new();
-                match api {
-                    $(ApiKey::$api => $response::decode(&mut rest, version)
-                        .and_then(|response| response.encode(&mut again, version)),)*
+                match (side, api) {
+                    $((Side::$side, ApiKey::$api) => $message::decode(&mut rest, version)
+                        .and_then(|message| message.encode(&mut again, version)),)*
                     _ => unreachable!("{api:?}"),
                 }
                 .map_err(|error| error.to_string())?;
@@ -152,44 +203,45 @@ mod tests {
     }
 
     decoders! {
-        ListOffsets ListOffsetsResponse,
-        Metadata MetadataResponse,
-        OffsetCommit OffsetCommitResponse,
-        OffsetFetch OffsetFetchResponse,
-        FindCoordinator FindCoordinatorResponse,
-        JoinGroup JoinGroupResponse,
-        Heartbeat HeartbeatResponse,
-        LeaveGroup LeaveGroupResponse,
-        SyncGroup SyncGroupResponse,
-        DescribeGroups DescribeGroupsResponse,
-        ListGroups ListGroupsResponse,
-        SaslHandshake SaslHandshakeResponse,
-        ApiVersions ApiVersionsResponse,
-        CreateTopics CreateTopicsResponse,
-        DeleteTopics DeleteTopicsResponse,
-        DeleteRecords DeleteRecordsResponse,
-        InitProducerId InitProducerIdResponse,
-        OffsetForLeaderEpoch OffsetForLeaderEpochResponse,
-        AddPartitionsToTxn AddPartitionsToTxnResponse,
-        EndTxn EndTxnResponse,
-        DescribeAcls DescribeAclsResponse,
-        CreateAcls CreateAclsResponse,
-        DeleteAcls DeleteAclsResponse,
-        DescribeConfigs DescribeConfigsResponse,
-        SaslAuthenticate SaslAuthenticateResponse,
-        CreatePartitions CreatePartitionsResponse,
-        DeleteGroups DeleteGroupsResponse,
-        IncrementalAlterConfigs IncrementalAlterConfigsResponse,
-        DescribeCluster DescribeClusterResponse,
-        DescribeProducers DescribeProducersResponse,
-        ConsumerGroupDescribe ConsumerGroupDescribeResponse,
+        Response ListOffsets ListOffsetsResponse, Response Metadata MetadataResponse,
+        Response OffsetCommit OffsetCommitResponse, Response OffsetFetch OffsetFetchResponse,
+        Response FindCoordinator FindCoordinatorResponse, Response JoinGroup JoinGroupResponse,
+        Response Heartbeat HeartbeatResponse, Response LeaveGroup LeaveGroupResponse,
+        Response SyncGroup SyncGroupResponse, Response DescribeGroups DescribeGroupsResponse,
+        Response ListGroups ListGroupsResponse, Response SaslHandshake SaslHandshakeResponse,
+        Response ApiVersions ApiVersionsResponse, Response CreateTopics CreateTopicsResponse,
+        Response DeleteTopics DeleteTopicsResponse, Response DeleteRecords DeleteRecordsResponse,
+        Response InitProducerId InitProducerIdResponse, Response OffsetForLeaderEpoch OffsetForLeaderEpochResponse,
+        Response AddPartitionsToTxn AddPartitionsToTxnResponse, Response EndTxn EndTxnResponse,
+        Response DescribeAcls DescribeAclsResponse, Response CreateAcls CreateAclsResponse,
+        Response DeleteAcls DeleteAclsResponse, Response DescribeConfigs DescribeConfigsResponse,
+        Response SaslAuthenticate SaslAuthenticateResponse, Response CreatePartitions CreatePartitionsResponse,
+        Response DeleteGroups DeleteGroupsResponse, Response IncrementalAlterConfigs IncrementalAlterConfigsResponse,
+        Response DescribeCluster DescribeClusterResponse, Response DescribeProducers DescribeProducersResponse,
+        Response ConsumerGroupDescribe ConsumerGroupDescribeResponse,
+        Request Produce ProduceRequest, Request Fetch FetchRequest,
+        Request ListOffsets ListOffsetsRequest, Request Metadata MetadataRequest,
+        Request OffsetCommit OffsetCommitRequest, Request OffsetFetch OffsetFetchRequest,
+        Request FindCoordinator FindCoordinatorRequest, Request JoinGroup JoinGroupRequest,
+        Request Heartbeat HeartbeatRequest, Request LeaveGroup LeaveGroupRequest,
+        Request SyncGroup SyncGroupRequest, Request DescribeGroups DescribeGroupsRequest,
+        Request ListGroups ListGroupsRequest, Request ApiVersions ApiVersionsRequest,
+        Request CreateTopics CreateTopicsRequest, Request DeleteTopics DeleteTopicsRequest,
+        Request DeleteRecords DeleteRecordsRequest, Request InitProducerId InitProducerIdRequest,
+        Request OffsetForLeaderEpoch OffsetForLeaderEpochRequest, Request AddPartitionsToTxn AddPartitionsToTxnRequest,
+        Request AddOffsetsToTxn AddOffsetsToTxnRequest, Request EndTxn EndTxnRequest,
+        Request WriteTxnMarkers WriteTxnMarkersRequest, Request TxnOffsetCommit TxnOffsetCommitRequest,
+        Request DescribeConfigs DescribeConfigsRequest, Request AlterConfigs AlterConfigsRequest,
+        Request CreatePartitions CreatePartitionsRequest, Request DeleteGroups DeleteGroupsRequest,
+        Request IncrementalAlterConfigs IncrementalAlterConfigsRequest, Request OffsetDelete OffsetDeleteRequest,
+        Request DescribeCluster DescribeClusterRequest, Request DescribeProducers DescribeProducersRequest,
+        Request DescribeTopicPartitions DescribeTopicPartitionsRequest,
     }
 
-    fn each_version() -> impl Iterator<Item = (ApiKey, i16)> {
-        WALKED.iter().flat_map(|&api| {
-            let versions = api.valid_versions();
-            (versions.min..=versions.max).map(move |version| (api, version))
-        })
+    fn each_version() -> impl Iterator<Item = Walked> {
+        WALKED
+            .iter()
+            .flat_map(|&(side, api, versions)| (versions.min..=versions.max).map(move |version| (side, api, version)))
     }
 
     /// Writes a body after its schema: two items in each array, every tagged field, and some that nobody knows.
@@ -203,8 +255,9 @@ mod tests {
     }
 
     impl Populated {
-        fn new(api: ApiKey, version: i16) -> Self {
-            let (first_flexible, fields) = response_schemas::response(api).unwrap();
+        fn new(message: Walked) -> Self {
+            let (first_flexible, fields) = schema(message);
+            let version = message.2;
             let encoding = Encoding::new(version >= first_flexible);
             let mut populated = Self {
                 body: Vec::new(),
@@ -232,8 +285,9 @@ mod tests {
                 .iter()
                 .filter(|field| field.tag.is_some() && field.is_in(version))
                 .collect();
-            let first_unknown = tagged.len() as u32;
-            put_uvarint(&mut self.body, first_unknown + UNKNOWN_TAGS);
+            // The crate refuses a tag before the version that brings it.
+            let first_unknown = fields.iter().filter(|field| field.tag.is_some()).count() as u32;
+            put_uvarint(&mut self.body, tagged.len() as u32 + UNKNOWN_TAGS);
             for (tag, field) in tagged.iter().enumerate() {
                 assert_eq!(field.tag, Some(tag as u32), "tags are numbered without gaps");
                 self.tagged(&field.kind, tag as u32);
@@ -277,6 +331,10 @@ mod tests {
                     self.value(item);
                 }
                 Kind::Struct(fields) => self.fields(fields),
+                Kind::Nullable(fields) => {
+                    self.body.push(1);
+                    self.fields(fields);
+                }
             }
         }
     }
@@ -287,40 +345,42 @@ mod tests {
     fn every_spoken_api_is_walked_or_decoded_by_ourselves() {
         for api in ApiKey::iter() {
             let ours = matches!(api, ApiKey::Fetch | ApiKey::Produce);
+            let is_walked = |side| WALKED.iter().any(|&(walked, of, _)| (walked, of) == (side, api));
             assert_eq!(
                 versions::spoken(api).is_some(),
-                WALKED.contains(&api) || ours,
+                is_walked(Side::Response) || ours,
                 "{api:?}"
             );
-            assert_eq!(
-                response_schemas::response(api).is_some(),
-                WALKED.contains(&api),
-                "{api:?}"
-            );
+            for (side, schema) in [
+                (Side::Request, request_schemas::request(api)),
+                (Side::Response, response_schemas::response(api)),
+            ] {
+                assert_eq!(schema.is_some(), is_walked(side), "{side:?} {api:?}");
+            }
         }
     }
 
     #[test]
     fn the_schemas_are_the_layouts_of_the_kafka_protocol_crate() {
-        for (api, version) in each_version() {
-            let body = Populated::new(api, version).body;
-            assert_eq!(decode_and_encode(api, version, &body), Ok(body), "{api:?} {version}");
+        for message in each_version() {
+            let body = Populated::new(message).body;
+            assert_eq!(decode_and_encode(message, &body), Ok(body), "{message:?}");
         }
     }
 
     #[test]
     fn what_the_kafka_protocol_crate_writes_is_accepted() {
-        for (api, version) in each_version() {
-            let populated = Populated::new(api, version).body;
-            let body = decode_and_encode(api, version, &populated).unwrap();
-            assert_eq!(check(api, version, &body), Ok(()), "{api:?} {version}");
+        for message in each_version() {
+            let populated = Populated::new(message).body;
+            let body = decode_and_encode(message, &populated).unwrap();
+            assert_eq!(check(message, &body), Ok(()), "{message:?}");
         }
     }
 
     #[test]
     fn an_absurd_count_is_refused_wherever_there_is_one() {
-        for (api, version) in each_version() {
-            let populated = Populated::new(api, version);
+        for message in each_version() {
+            let populated = Populated::new(message);
             for &at in &populated.counts {
                 for absurd in [i32::MAX, 1 << 20] {
                     let mut body = populated.body.clone();
@@ -332,7 +392,7 @@ mod tests {
                             body.splice(at..=at, count);
                         }
                     }
-                    assert!(check(api, version, &body).is_err(), "{api:?} {version} at {at}");
+                    assert!(check(message, &body).is_err(), "{message:?} at {at}");
                 }
             }
         }
@@ -340,33 +400,29 @@ mod tests {
 
     #[test]
     fn no_cut_is_mistaken_for_a_response() {
-        for (api, version) in each_version() {
-            let body = Populated::new(api, version).body;
+        for message in each_version() {
+            let body = Populated::new(message).body;
             for cut in damage::cuts(&body) {
-                assert!(
-                    check(api, version, cut).is_err(),
-                    "{api:?} {version}, {} bytes",
-                    cut.len()
-                );
+                assert!(check(message, cut).is_err(), "{message:?}, {} bytes", cut.len());
             }
         }
     }
 
     #[test]
     fn what_is_accepted_of_damaged_bodies_is_decoded_to_the_last_byte_or_refused() {
-        for (api, version) in each_version() {
-            let versions = api.valid_versions();
-            if version != versions.min && version != versions.max {
+        for message in each_version() {
+            let (side, api, version) = message;
+            let is_end = |&(walked, of, versions): &(Side, ApiKey, VersionRange)| {
+                (walked, of) == (side, api) && [versions.min, versions.max].contains(&version)
+            };
+            if !WALKED.iter().any(is_end) {
                 continue;
             }
-            for damaged in damage::mutations(&Populated::new(api, version).body) {
-                if check(api, version, &damaged).is_ok()
-                    && let Err(error) = decode_and_encode(api, version, &damaged)
+            for damaged in damage::mutations(&Populated::new(message).body) {
+                if check(message, &damaged).is_ok()
+                    && let Err(error) = decode_and_encode(message, &damaged)
                 {
-                    assert!(
-                        !error.contains("left over"),
-                        "{api:?} {version}: {error} of {damaged:?}"
-                    );
+                    assert!(!error.contains("left over"), "{message:?}: {error} of {damaged:?}");
                 }
             }
         }
@@ -378,9 +434,15 @@ mod tests {
         let upto = [0, 0, 1, 0, 0, 0, 0, 1];
         let epoch = [1, 8, 0, 0, 0, 0, 0, 0, 0, 9]; // finalized features epoch
         let short = [1, 9, 0, 0, 0, 0, 0, 0, 0, 9, 0]; // the same, with a byte that nobody reads
-        assert_eq!(check(ApiKey::ApiVersions, 3, &[&upto[..], &epoch].concat()), Ok(()));
+        assert_eq!(
+            super::check(ApiKey::ApiVersions, 3, &[&upto[..], &epoch].concat()),
+            Ok(())
+        );
         let error = WireError::TaggedFieldLength { at: 8, tag: 1 };
-        assert_eq!(check(ApiKey::ApiVersions, 3, &[&upto[..], &short].concat()), Err(error));
+        assert_eq!(
+            super::check(ApiKey::ApiVersions, 3, &[&upto[..], &short].concat()),
+            Err(error)
+        );
     }
 
     #[test]
@@ -389,7 +451,7 @@ mod tests {
             let mut body = vec![0, 0, 0, 0, 0, 0]; // Heartbeat 4: no throttling, no error
             put_uvarint(&mut body, count as u32);
             body.extend([9, 0].repeat(count));
-            check(ApiKey::Heartbeat, 4, &body)
+            super::check(ApiKey::Heartbeat, 4, &body)
         };
         assert_eq!(with_tags(MAX_UNKNOWN_TAGS), Ok(()));
         let error = WireError::OverLimit {
@@ -402,10 +464,10 @@ mod tests {
     #[test]
     fn a_body_that_is_too_large_is_not_walked() {
         let error = WireError::OverLimit {
-            what: "bytes of a response to decode",
+            what: "bytes of a message to decode",
             limit: MAX_BODY,
         };
-        assert_eq!(check(ApiKey::Metadata, 9, &vec![0; MAX_BODY + 1]), Err(error));
+        assert_eq!(super::check(ApiKey::Metadata, 9, &vec![0; MAX_BODY + 1]), Err(error));
     }
 
     #[test]
@@ -414,6 +476,6 @@ mod tests {
             api: ApiKey::Fetch,
             version: 12,
         };
-        assert_eq!(check(ApiKey::Fetch, 12, &[]), Err(error));
+        assert_eq!(super::check(ApiKey::Fetch, 12, &[]), Err(error));
     }
 }

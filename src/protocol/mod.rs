@@ -13,7 +13,7 @@
 //! | [`fetch_response`] | scans a fetch response in place |
 //! | [`produce_request`] | writes a produce request around payloads that it does not copy |
 //! | [`produce_response`] | decodes a produce response |
-//! | [`bounds`] | walks the other responses before the crate decodes them |
+//! | [`bounds`] | walks the other responses, and requests, before the crate decodes them |
 
 pub mod bounds;
 #[cfg(test)]
@@ -25,6 +25,7 @@ pub mod frame;
 pub mod primitives;
 pub mod produce_request;
 pub mod produce_response;
+mod request_schemas;
 mod response_schemas;
 pub mod versions;
 

@@ -45,10 +45,10 @@ pub(super) const fn response(api: ApiKey) -> Option<(i16, &'static [Field])> {
 }
 
 /// Of a message that has no flexible version.
-const NEVER: i16 = i16::MAX;
+pub(super) const NEVER: i16 = i16::MAX;
 
 /// `name: KIND`, `name(versions): KIND` or `name(versions, tag number): KIND`. A kind is the name of a scalar,
-/// `STRUCT { fields }`, or `ARRAY { fields }` for an array of structs.
+/// `STRUCT { fields }`, `NULLABLE { fields }` for a struct that may be null, or `ARRAY { fields }` for an array of structs.
 macro_rules! fields {
     ($($name:ident $(($($when:tt)*))?: $kind:ident $({ $($inner:tt)* })?),* $(,)?) => {
         &[$(fields!(@field ($($($when)*)?) fields!(@kind $kind $({ $($inner)* })?))),*]
@@ -63,20 +63,23 @@ macro_rules! fields {
     (@tag) => { None };
     (@tag $tag:literal) => { Some($tag) };
     (@kind ARRAY { $($inner:tt)* }) => { Kind::Array(&Kind::Struct(fields! { $($inner)* })) };
+    (@kind NULLABLE { $($inner:tt)* }) => { Kind::Nullable(fields! { $($inner)* }) };
     (@kind STRUCT { $($inner:tt)* }) => { Kind::Struct(fields! { $($inner)* }) };
     (@kind $scalar:ident) => { $scalar };
 }
 
-const BOOLEAN: Kind = Kind::Fixed(1);
-const INT8: Kind = Kind::Fixed(1);
-const INT16: Kind = Kind::Fixed(2);
-const INT32: Kind = Kind::Fixed(4);
-const INT64: Kind = Kind::Fixed(8);
-const UUID: Kind = Kind::Fixed(16);
-const STRING: Kind = Kind::String;
-const BYTES: Kind = Kind::Bytes;
-const INT32_ARRAY: Kind = Kind::Array(&INT32);
-const STRING_ARRAY: Kind = Kind::Array(&STRING);
+pub(super) use fields;
+
+pub(super) const BOOLEAN: Kind = Kind::Fixed(1);
+pub(super) const INT8: Kind = Kind::Fixed(1);
+pub(super) const INT16: Kind = Kind::Fixed(2);
+pub(super) const INT32: Kind = Kind::Fixed(4);
+pub(super) const INT64: Kind = Kind::Fixed(8);
+pub(super) const UUID: Kind = Kind::Fixed(16);
+pub(super) const STRING: Kind = Kind::String;
+pub(super) const BYTES: Kind = Kind::Bytes;
+pub(super) const INT32_ARRAY: Kind = Kind::Array(&INT32);
+pub(super) const STRING_ARRAY: Kind = Kind::Array(&STRING);
 
 const LIST_OFFSETS: &[Field] = fields! {
     throttle_time_ms(2+): INT32,

@@ -5,6 +5,7 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 
 use super::produce_request::ProduceRequest;
 use crate::protocol::ApiKey;
+use crate::protocol::bounds;
 use crate::protocol::encoding::Encoding;
 use crate::protocol::frame::LENGTH_PREFIX;
 use crate::protocol::primitives::{Reader, WireError};
@@ -87,6 +88,7 @@ impl RequestHead {
     /// check before it.
     pub(super) fn decode<Q: Decodable>(&self, mut body: Bytes) -> Result<Q, RequestError> {
         let (api, version) = (self.api, self.version);
+        bounds::check_request(api, version, &body)?;
         let failed = |cause: String| RequestError::Body { api, version, cause };
         let request = Q::decode(&mut body, version).map_err(|error| failed(error.to_string()))?;
         match body.is_empty() {
