@@ -15,20 +15,35 @@ mod transactions;
 /// Makes a test of each case for each broker.
 macro_rules! cases {
     ($($module:ident { $($case:ident,)+ })+) => {
-        cases! { on kafka_4 = crate::kafka::Version::V4; $($module { $($case,)+ })+ }
-        cases! { on kafka_3 = crate::kafka::Version::V3; $($module { $($case,)+ })+ }
-        cases! { on kafka_2 = crate::kafka::Version::V2; $($module { $($case,)+ })+ }
+        tests! { sandbox (Broker::Sandbox) []; $($module { $($case,)+ })+ }
+        tests! { kafka_4 (Broker::Kafka(Version::V4)) [ignore]; $($module { $($case,)+ })+ }
+        tests! { kafka_3 (Broker::Kafka(Version::V3)) [ignore]; $($module { $($case,)+ })+ }
+        tests! { kafka_2 (Broker::Kafka(Version::V2)) [ignore]; $($module { $($case,)+ })+ }
     };
-    (on $broker:ident = $version:expr; $($module:ident { $($case:ident,)+ })+) => {
-        mod $broker {
+}
+
+macro_rules! tests {
+    ($name:ident $broker:tt $ignore:tt; $($module:ident { $($case:ident,)+ })+) => {
+        mod $name {
             $(mod $module {
-                $(#[test]
-                #[ignore = "needs Apache Kafka (Java 17 and Maven)"]
-                fn $case() {
-                    let name = concat!(stringify!($module), ".", stringify!($case));
-                    crate::$module::$case(&mut crate::broker::Case::on_kafka($version, name));
-                })+
+                #[allow(unused_imports, reason = "the sandbox has no version")]
+                use crate::{broker::{Broker, Case}, kafka::Version, $module as cases};
+
+                $(tests! { $module $case $broker $ignore })+
             })+
+        }
+    };
+    ($module:ident $case:ident $broker:tt []) => {
+        #[test]
+        fn $case() {
+            cases::$case(&mut Case::on($broker, concat!(stringify!($module), ".", stringify!($case))));
+        }
+    };
+    ($module:ident $case:ident $broker:tt [ignore]) => {
+        #[test]
+        #[ignore = "needs Apache Kafka (Java 17 and Maven)"]
+        fn $case() {
+            cases::$case(&mut Case::on($broker, concat!(stringify!($module), ".", stringify!($case))));
         }
     };
 }
