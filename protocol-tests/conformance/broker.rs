@@ -29,7 +29,7 @@ impl Case {
 }
 
 /// One sandbox for all cases, as there is one Kafka. It runs until the process ends.
-fn sandbox() -> &'static Sandbox {
+pub(crate) fn sandbox() -> &'static Sandbox {
     static RUNNING: OnceLock<(Runtime, Sandbox)> = OnceLock::new();
     let (_, sandbox) = RUNNING.get_or_init(|| {
         let runtime = Runtime::new().expect("a runtime");

@@ -6,6 +6,7 @@ mod kafka;
 mod batches;
 mod broker;
 mod client;
+mod clients;
 mod fetch;
 mod idempotence;
 mod produce;

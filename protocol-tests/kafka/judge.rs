@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use super::dump::{Dump, Isolation};
 use super::process::java;
-use super::{KafkaCluster, Version, tools};
+use super::{Cluster, Version, tools};
 
 /// Judges without work. A Java process takes a second to start, so tests hand theirs on.
 static IDLE: Mutex<Vec<Process>> = Mutex::new(Vec::new());
@@ -98,7 +98,7 @@ impl Judge {
 
     pub(crate) fn create_topic(
         &mut self,
-        cluster: &KafkaCluster,
+        cluster: &dyn Cluster,
         topic: &str,
         partitions: usize,
         configs: &[(&str, &str)],
@@ -112,11 +112,11 @@ impl Judge {
         self.ask(cluster, "create-topic", topic, fields);
     }
 
-    pub(crate) fn create_partitions(&mut self, cluster: &KafkaCluster, topic: &str, total: usize) {
+    pub(crate) fn create_partitions(&mut self, cluster: &dyn Cluster, topic: &str, total: usize) {
         self.ask(cluster, "create-partitions", topic, [("partitions", total.to_string())]);
     }
 
-    pub(crate) fn alter_configs(&mut self, cluster: &KafkaCluster, topic: &str, configs: &[(&str, &str)]) {
+    pub(crate) fn alter_configs(&mut self, cluster: &dyn Cluster, topic: &str, configs: &[(&str, &str)]) {
         let fields = configs
             .iter()
             .map(|(name, value)| (format!("config.{name}"), (*value).to_owned()));
@@ -124,12 +124,12 @@ impl Judge {
     }
 
     /// The topic's own configs, without defaults, as `name=value`.
-    pub(crate) fn configs(&mut self, cluster: &KafkaCluster, topic: &str) -> Vec<String> {
+    pub(crate) fn configs(&mut self, cluster: &dyn Cluster, topic: &str) -> Vec<String> {
         self.ask(cluster, "configs", topic, NOTHING)
     }
 
     /// All topics with their number of partitions.
-    pub(crate) fn topics(&mut self, cluster: &KafkaCluster) -> Vec<(String, usize)> {
+    pub(crate) fn topics(&mut self, cluster: &dyn Cluster) -> Vec<(String, usize)> {
         let parse = |line: String| {
             let (name, partitions) = line.split_once(' ').expect("a name and a number");
             (name.to_owned(), partitions.parse().expect("a number"))
@@ -141,7 +141,7 @@ impl Judge {
     }
 
     /// The first and the end offset of each partition.
-    pub(crate) fn offsets(&mut self, cluster: &KafkaCluster, topic: &str) -> Vec<(i64, i64)> {
+    pub(crate) fn offsets(&mut self, cluster: &dyn Cluster, topic: &str) -> Vec<(i64, i64)> {
         let parse = |line: String| {
             let numbers: Vec<i64> = line
                 .split(' ')
@@ -156,12 +156,12 @@ impl Judge {
             .collect()
     }
 
-    pub(crate) fn delete_records(&mut self, cluster: &KafkaCluster, topic: &str, partition: i32, before: i64) {
+    pub(crate) fn delete_records(&mut self, cluster: &dyn Cluster, topic: &str, partition: i32, before: i64) {
         let fields = [("partition", partition.to_string()), ("offset", before.to_string())];
         self.ask(cluster, "delete-records", topic, fields);
     }
 
-    pub(crate) fn produce(&mut self, cluster: &KafkaCluster, topic: &str, records: &Produce) {
+    pub(crate) fn produce(&mut self, cluster: &dyn Cluster, topic: &str, records: &Produce) {
         self.ask(cluster, "produce", topic, records.fields());
     }
 
@@ -169,7 +169,7 @@ impl Judge {
     /// writes, commits or aborts.
     pub(crate) fn interleave(
         &mut self,
-        cluster: &KafkaCluster,
+        cluster: &dyn Cluster,
         topic: &str,
         records: &Produce,
         producers: usize,
@@ -180,7 +180,7 @@ impl Judge {
     }
 
     /// Begins a transaction and leaves it open.
-    pub(crate) fn begin(&mut self, cluster: &KafkaCluster, topic: &str, id: &str, records: &Produce) {
+    pub(crate) fn begin(&mut self, cluster: &dyn Cluster, topic: &str, id: &str, records: &Produce) {
         self.ask(
             cluster,
             "begin",
@@ -189,16 +189,16 @@ impl Judge {
         );
     }
 
-    pub(crate) fn commit(&mut self, cluster: &KafkaCluster, id: &str) {
+    pub(crate) fn commit(&mut self, cluster: &dyn Cluster, id: &str) {
         self.ask(cluster, "end", NO_TOPIC, [("id", id), ("outcome", "commit")]);
     }
 
-    pub(crate) fn abort(&mut self, cluster: &KafkaCluster, id: &str) {
+    pub(crate) fn abort(&mut self, cluster: &dyn Cluster, id: &str) {
         self.ask(cluster, "end", NO_TOPIC, [("id", id), ("outcome", "abort")]);
     }
 
     /// Everything that is in a topic now.
-    pub(crate) fn dump(&mut self, cluster: &KafkaCluster, topic: &str, isolation: Isolation) -> Dump {
+    pub(crate) fn dump(&mut self, cluster: &dyn Cluster, topic: &str, isolation: Isolation) -> Dump {
         let dir = tools::scratch("dump");
         let file = dir.join(topic);
         let fields = [
@@ -213,7 +213,7 @@ impl Judge {
 
     fn ask<N: AsRef<str>, V: AsRef<str>>(
         &mut self,
-        cluster: &KafkaCluster,
+        cluster: &dyn Cluster,
         verb: &str,
         topic: &str,
         fields: impl IntoIterator<Item = (N, V)>,

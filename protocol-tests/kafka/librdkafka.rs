@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::Command;
 
 use super::dump::{Dump, Isolation};
-use super::{KafkaCluster, tools};
+use super::{Cluster, tools};
 
 /// Everything that is in a topic now, as librdkafka reads it.
-pub(crate) fn dump(cluster: &KafkaCluster, topic: &str, isolation: Isolation) -> Dump {
+pub(crate) fn dump(cluster: &dyn Cluster, topic: &str, isolation: Isolation) -> Dump {
     let dir = tools::scratch("librdkafka");
     let file = dir.join(topic);
     let output = Command::new(tools::python())

@@ -47,6 +47,24 @@ impl Version {
     }
 }
 
+/// What can be judged: real Kafka, or what should behave as it.
+pub(crate) trait Cluster {
+    /// As clients want it: `host:port,…`.
+    fn bootstrap(&self) -> String;
+}
+
+impl Cluster for KafkaCluster {
+    fn bootstrap(&self) -> String {
+        self.bootstrap()
+    }
+}
+
+impl Cluster for kferry::sandbox::Sandbox {
+    fn bootstrap(&self) -> String {
+        self.bootstrap()
+    }
+}
+
 /// Waits until `done` says so.
 #[track_caller]
 pub(crate) fn eventually(what: &str, done: impl FnMut() -> bool) {

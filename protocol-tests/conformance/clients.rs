@@ -1,0 +1,38 @@
+//! The sandbox as Kafka's own clients see it.
+
+use crate::broker::sandbox;
+use crate::kafka::{self, Isolation, Judge, Produce, Timestamps, assert_same};
+
+#[test]
+#[ignore = "needs Kafka's clients (Java 17 and Maven)"]
+fn java_and_librdkafka_work_with_the_sandbox() {
+    let (sandbox, topic) = (sandbox(), "clients");
+    let mut judge = Judge::take();
+    judge.create_topic(sandbox, topic, 2, &[("max.message.bytes", "2000000")]);
+    judge.create_partitions(sandbox, topic, 3);
+    let records = Produce {
+        partitions: 3,
+        ..Produce::VARIED
+    };
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        judge.produce(sandbox, topic, &Produce { codec, ..records });
+    }
+    judge.interleave(sandbox, topic, &records, 3, 30);
+    judge.delete_records(sandbox, topic, 0, 10);
+    judge.alter_configs(sandbox, topic, &[("retention.ms", "-1")]);
+
+    let java = judge.dump(sandbox, topic, Isolation::ReadCommitted);
+
+    assert!(java.len() > 900, "{}", java.len());
+    assert_same(
+        &java,
+        &kafka::librdkafka(sandbox, topic, Isolation::ReadCommitted),
+        Timestamps::Equal,
+    );
+    assert_eq!(
+        judge.configs(sandbox, topic),
+        ["max.message.bytes=2000000", "retention.ms=-1"]
+    );
+    assert_eq!(judge.offsets(sandbox, topic)[0].0, 10);
+    assert!(judge.topics(sandbox).contains(&(topic.to_owned(), 3)));
+}
