@@ -17,11 +17,13 @@ mod api;
 pub mod config;
 pub mod faults;
 pub mod log;
+mod operations;
 mod produce_request;
 mod sessions;
 #[cfg(test)]
 mod testing;
 pub mod topics;
+pub mod transactions;
 pub mod versions;
 pub mod wire;
 
@@ -33,10 +35,14 @@ use uuid::Uuid;
 use api::Outcome;
 use api::fetch::ParkedFetch;
 use faults::{Effect, Fate, Fault, Faults, Refusal};
+use log::Marker;
 use sessions::FetchSessions;
 use topics::Topics;
+use transactions::{COORDINATOR_EPOCH, State, Transactions};
 use wire::{Request, RequestError, RequestHead};
 
+use super::groups::{GroupResponse, Groups, GroupsConfig, Waiter};
+use crate::protocol::error_code::ErrorCode;
 use crate::protocol::produce_request::Segments;
 
 /// What a cluster is like. The defaults are Kafka's where Kafka has them.
@@ -49,6 +55,9 @@ pub struct Settings {
     pub default_partitions: i32,
     /// Brokers do, by default; a client that relies on it is better found out.
     pub auto_create_topics: bool,
+    /// How long after EndTxn the markers are written. Until then the id answers CONCURRENT_TRANSACTIONS.
+    pub marker_delay_ms: i64,
+    pub groups: GroupsConfig,
 }
 
 impl Default for Settings {
@@ -58,6 +67,8 @@ impl Default for Settings {
             seed: 1,
             default_partitions: 1,
             auto_create_topics: false,
+            marker_delay_ms: 2,
+            groups: GroupsConfig::default(),
         }
     }
 }
@@ -82,6 +93,8 @@ pub struct Cluster {
     settings: Settings,
     brokers: BTreeMap<i32, BrokerAddress>,
     topics: Topics,
+    groups: Groups,
+    transactions: Transactions,
     sessions: FetchSessions,
     faults: Faults,
     connections: BTreeMap<ConnectionId, Connection>,
@@ -134,6 +147,8 @@ impl Cluster {
         Self {
             brokers: (1..).zip(brokers).collect(),
             random: Random(settings.seed),
+            groups: Groups::new(settings.groups.clone()),
+            transactions: Transactions::new(settings.marker_delay_ms),
             settings,
             topics: Topics::default(),
             sessions: FetchSessions::default(),
@@ -159,6 +174,10 @@ impl Cluster {
 
     pub fn topics(&self) -> &Topics {
         &self.topics
+    }
+
+    pub fn transactions(&self) -> &Transactions {
+        &self.transactions
     }
 
     /// A client has connected to `broker`.
@@ -220,13 +239,21 @@ impl Cluster {
                 self.conclude(connection, outcome);
             }
         }
+        self.transactions.abort_overdue(now_ms);
+        self.write_markers();
+        self.answer_groups();
         self.settle();
         std::mem::take(&mut self.actions)
     }
 
     /// When [`poll`](Self::poll) has to be called next.
     pub fn next_deadline(&self) -> Option<i64> {
-        self.deadlines.first().map(|&(deadline, _)| deadline)
+        let deadlines = [
+            self.deadlines.first().map(|&(deadline, _)| deadline),
+            self.groups.next_deadline_ms(),
+            self.transactions.next_deadline(self.now_ms),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Arms a fault. Several may befall one request.
@@ -291,12 +318,16 @@ impl Cluster {
         };
         let outcome = api::dispatch(self, &call, body);
         self.conclude(id, outcome);
+        if api::is_about_groups(head.api) {
+            self.answer_groups();
+        }
     }
 
     fn conclude(&mut self, id: ConnectionId, outcome: Result<Outcome, RequestError>) {
         match outcome {
             Ok(Outcome::Answer(frame)) => self.answer(id, frame),
             Ok(Outcome::Wait(parked)) => self.park(id, parked),
+            Ok(Outcome::WaitForGroup) => {}
             Ok(Outcome::Silence) => {
                 self.actions.push(Action::Silence(id));
                 self.go_on(id);
@@ -380,6 +411,68 @@ impl Cluster {
             let Some(parked) = self.unpark(id) else { continue };
             let outcome = api::fetch::retry(self, parked);
             self.conclude(id, outcome);
+        }
+    }
+
+    /// Answers the members of groups that wait no longer.
+    fn answer_groups(&mut self) {
+        while let Some((Waiter(id), response)) = self.groups.poll(self.now_ms) {
+            let id = ConnectionId(id);
+            let Some((head, _)) = self.connections.get(&id).and_then(|known| known.current.as_ref()) else {
+                continue;
+            };
+            let frame = match &response {
+                GroupResponse::Join(response) => head.encode(response),
+                GroupResponse::Sync(response) => head.encode(response),
+            };
+            self.conclude(id, frame.map(Outcome::Answer));
+        }
+    }
+
+    /// Writes the markers that are due wherever there is a leader to take them.
+    fn write_markers(&mut self) {
+        for (commit, transaction) in self.transactions.due_for_markers(self.now_ms) {
+            let marker = Marker {
+                producer_id: transaction.producer_id,
+                producer_epoch: transaction.epoch,
+                commit,
+                coordinator_epoch: COORDINATOR_EPOCH,
+            };
+            transaction.partitions.retain(|(name, index)| {
+                let Some(topic) = self.topics.get_mut(name) else {
+                    return false;
+                };
+                let id = topic.id;
+                let Some(partition) = topic.partition_mut(*index) else {
+                    return false;
+                };
+                let is_marked = partition.leader.is_some()
+                    && partition
+                        .log
+                        .append_marker(marker, self.now_ms, partition.leader_epoch)
+                        .is_ok();
+                if is_marked {
+                    self.touched.insert((id, *index));
+                }
+                // A marker that is refused leaves the transaction as it is for good, with real brokers as well.
+                !is_marked
+            });
+            if transaction.partitions.is_empty() {
+                self.groups.complete_transaction(transaction.producer_id, commit);
+                transaction.groups.clear();
+                transaction.state = State::Complete { commit };
+            }
+        }
+    }
+
+    /// Whether `broker` is the one to ask about a group or a transactional id.
+    fn check_coordinator(&self, call: &Call, key: &str) -> Result<(), ErrorCode> {
+        if let Some(code) = call.refused() {
+            return Err(code);
+        }
+        match self.coordinator_of(key) {
+            Some(coordinator) if coordinator == call.broker => Ok(()),
+            _ => Err(ErrorCode::NotCoordinator),
         }
     }
 

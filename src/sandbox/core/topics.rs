@@ -49,6 +49,15 @@ impl Partition {
         }
     }
 
+    /// Another broker leads from now on, or none does.
+    pub fn elect(&mut self, leader: Option<i32>) {
+        self.leader = leader;
+        self.leader_epoch += 1;
+        if leader.is_some() {
+            self.log.begin_epoch(self.leader_epoch);
+        }
+    }
+
     /// Whether `broker` may answer for the partition to a client that believes in `current_leader_epoch` (-1: in none).
     pub fn check_leader(&self, broker: i32, current_leader_epoch: i32) -> Result<(), ErrorCode> {
         if self.leader != Some(broker) {
@@ -89,6 +98,10 @@ impl Topics {
 
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Topic> {
         self.by_name.get_mut(name)
+    }
+
+    pub fn has(&self, name: &str, partition: i32) -> bool {
+        self.get(name).is_some_and(|topic| topic.partition(partition).is_some())
     }
 
     pub fn name_of(&self, id: Uuid) -> Option<&TopicName> {

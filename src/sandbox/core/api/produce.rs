@@ -11,11 +11,15 @@ use crate::sandbox::core::log::Appended;
 use crate::sandbox::core::log::validate::{ClientBatch, Invalid};
 use crate::sandbox::core::produce_request::{ProduceRequest, ProduceTopic};
 use crate::sandbox::core::topics::Topic;
+use crate::sandbox::core::transactions::{Identity, Transactions};
 use crate::sandbox::core::wire::RequestError;
 
 const FIRST_WITH_TOPIC_IDS: i16 = 13;
 /// The first version that says where the leader is (KIP-951).
 const FIRST_WITH_LEADERS: i16 = 10;
+const FIRST_WITH_ABORTABLE: i16 = 11;
+/// From here on a produce request makes its partitions part of the transaction by itself.
+const FIRST_THAT_ADDS_PARTITIONS: i16 = 12;
 
 pub(super) fn handle(cluster: &mut Cluster, call: &Call, request: ProduceRequest) -> Result<Outcome, RequestError> {
     let refused = refuse_all(&request);
@@ -26,7 +30,7 @@ pub(super) fn handle(cluster: &mut Cluster, call: &Call, request: ProduceRequest
         for (&index, batch) in &topic.batches {
             let appended = match refused {
                 Some(code) => Err(code.into()),
-                None => append(cluster, call, topic, index, batch, request.acks),
+                None => append(cluster, call, topic, index, batch, &request),
             };
             let mut response = respond(index, appended);
             if let Some(leader) = leader_hint(cluster, call, topic, &response) {
@@ -94,7 +98,7 @@ fn append(
     topic: &ProduceTopic,
     index: i32,
     batch: &Result<ClientBatch, Invalid>,
-    acks: i16,
+    request: &ProduceRequest,
 ) -> Result<(Appended, i64), Invalid> {
     let name = match call.head.version {
         FIRST_WITH_TOPIC_IDS.. => cluster
@@ -118,13 +122,56 @@ fn append(
         .ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let batch = batch.as_ref().map_err(Clone::clone)?;
     partition.check_leader(call.broker, -1)?;
-    if acks == -1 && partition.replicas.len() < config.min_insync_replicas {
+    if request.acks == -1 && partition.replicas.len() < config.min_insync_replicas {
         return Err(ErrorCode::NotEnoughReplicas.into());
     }
     let valid = batch.validate(config, cluster.now_ms)?;
+    if let (Some(identity), Some(id)) = (batch.transactional_producer(), &request.transactional_id)
+        && !partition.log.has_open_transaction(identity.0, identity.1)
+        && !partition.log.has(&valid)
+    {
+        join_transaction(
+            &mut cluster.transactions,
+            call,
+            id,
+            identity,
+            (&name, index),
+            cluster.now_ms,
+        )?;
+    }
     let appended = partition.log.append(valid, partition.leader_epoch)?;
     cluster.touched.insert((*id, index));
     Ok((appended, partition.log.log_start_offset()))
+}
+
+/// The first batch of a transaction in a partition: the coordinator has to know of it, or is told (KIP-890).
+fn join_transaction(
+    transactions: &mut Transactions,
+    call: &Call,
+    id: &str,
+    identity: Identity,
+    (topic, partition): (&str, i32),
+    now_ms: i64,
+) -> Result<(), Invalid> {
+    let joined = match call.head.version {
+        FIRST_THAT_ADDS_PARTITIONS.. => transactions.add(id, identity, [(topic.to_owned(), partition)], None, now_ms),
+        _ => transactions.verify(id, identity, topic, partition),
+    };
+    joined.map_err(|code| match code {
+        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch.into(),
+        // A producer tries that again, and not the other one.
+        ErrorCode::ConcurrentTransactions if call.head.version < FIRST_THAT_ADDS_PARTITIONS => {
+            ErrorCode::NotEnoughReplicas.into()
+        }
+        ErrorCode::InvalidTxnState => Invalid {
+            message: Some("The record was not part of an ongoing transaction"),
+            ..match call.head.version {
+                FIRST_WITH_ABORTABLE.. => ErrorCode::TransactionAbortable.into(),
+                _ => code.into(),
+            }
+        },
+        code => code.into(),
+    })
 }
 
 fn respond(index: i32, appended: Result<(Appended, i64), Invalid>) -> PartitionProduceResponse {

@@ -4,7 +4,9 @@
 //! overlap, `log_start_offset <= last_stable_offset <= end_offset`, and every stored header's CRC right for its payload.
 
 mod batch;
+mod compaction;
 mod epochs;
+mod maintenance;
 mod producers;
 mod timestamps;
 pub mod validate;
@@ -17,7 +19,7 @@ pub use producers::{ProducedBatch, Producer};
 
 use super::wire::FrameWriter;
 use crate::protocol::error_code::ErrorCode;
-use crate::record::HEADER_LEN;
+use crate::record::{BatchHeader, ControlType, HEADER_LEN, control_batch};
 use epochs::EpochHistory;
 use producers::Producers;
 use validate::ValidBatch;
@@ -58,6 +60,15 @@ pub struct AbortedTransaction {
     pub first_offset: i64,
     /// That of the marker.
     pub last_offset: i64,
+}
+
+/// The end of a transaction, as its coordinator puts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marker {
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub commit: bool,
+    pub coordinator_epoch: i32,
 }
 
 /// Where a data batch has come to.
@@ -136,6 +147,11 @@ impl PartitionLog {
         self.epochs.latest()
     }
 
+    /// Whether a batch is in the log already, sent by its producer not long ago.
+    pub fn has(&self, batch: &ValidBatch) -> bool {
+        self.producers.duplicate_of(&batch.header).is_some()
+    }
+
     /// Appends a client's batch, unless its producer has sent it before or sends it out of order.
     pub fn append(&mut self, batch: ValidBatch, leader_epoch: i32) -> Result<Appended, ErrorCode> {
         let header = batch::placed(&batch.header, self.end_offset, leader_epoch);
@@ -159,6 +175,52 @@ impl PartitionLog {
             log_append_time_ms: batch.append_time_ms,
             is_duplicate: false,
         })
+    }
+
+    /// Appends a transaction marker: what the producer has open here is committed or aborted, and lower epochs of it are
+    /// fenced from now on.
+    pub fn append_marker(&mut self, marker: Marker, now_ms: i64, leader_epoch: i32) -> Result<(), ErrorCode> {
+        let Marker {
+            producer_id,
+            producer_epoch,
+            commit,
+            coordinator_epoch,
+        } = marker;
+        self.producers
+            .check_marker(producer_id, producer_epoch, coordinator_epoch)?;
+        let kind = if commit {
+            ControlType::Commit
+        } else {
+            ControlType::Abort
+        };
+        let bytes = control_batch(
+            self.end_offset,
+            producer_id,
+            producer_epoch,
+            kind,
+            coordinator_epoch,
+            now_ms,
+        );
+        let header = BatchHeader::parse(&bytes).map_err(|_| ErrorCode::UnknownServerError)?;
+        let header = batch::placed(&header, self.end_offset, leader_epoch);
+        self.note_marker(&header, kind, coordinator_epoch);
+        self.push(StoredBatch {
+            header,
+            payload: bytes.slice(HEADER_LEN..),
+        });
+        Ok(())
+    }
+
+    /// What follows from a marker for the producer and for readers of committed records.
+    fn note_marker(&mut self, header: &BatchHeader, kind: ControlType, coordinator_epoch: i32) {
+        let ended = self.producers.append_marker(header, coordinator_epoch);
+        if let (ControlType::Abort, Some(first_offset)) = (kind, ended) {
+            self.aborted.push(AbortedTransaction {
+                producer_id: header.producer_id(),
+                first_offset,
+                last_offset: header.last_offset(),
+            });
+        }
     }
 
     fn push(&mut self, batch: StoredBatch) {

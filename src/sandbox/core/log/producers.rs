@@ -38,12 +38,6 @@ pub struct ProducedBatch {
     pub max_timestamp: i64,
 }
 
-/// A transaction that a marker has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct EndedTransaction {
-    pub(super) first_offset: i64,
-}
-
 impl Producer {
     /// The last sequence of this epoch; -1 where there is none.
     pub fn last_sequence(&self) -> i32 {
@@ -60,10 +54,6 @@ impl Producer {
 }
 
 impl Producers {
-    pub(super) fn get(&self, producer_id: i64) -> Option<&Producer> {
-        self.0.get(&producer_id)
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {
         self.0.iter().map(|(&id, producer)| (id, producer))
     }
@@ -150,14 +140,14 @@ impl Producers {
         }
     }
 
-    /// Takes note of a marker that is in the log now. It fences lower epochs whether or not a transaction was open.
-    pub(super) fn append_marker(&mut self, header: &BatchHeader, coordinator_epoch: i32) -> Option<EndedTransaction> {
+    /// Takes note of a marker that is in the log now, and says where the transaction began that it has ended. It fences
+    /// lower epochs whether or not one was open.
+    pub(super) fn append_marker(&mut self, header: &BatchHeader, coordinator_epoch: i32) -> Option<i64> {
         let producer = self.producer(header.producer_id(), header.producer_epoch());
         producer.enter(header.producer_epoch());
         producer.coordinator_epoch = coordinator_epoch;
         producer.last_timestamp = header.max_timestamp();
-        let first_offset = producer.transaction_start.take()?;
-        Some(EndedTransaction { first_offset })
+        producer.transaction_start.take()
     }
 
     /// Forgets producers whose records are as old as `expiration_ms`, unless a transaction is open.

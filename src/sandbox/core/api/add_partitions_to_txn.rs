@@ -1,0 +1,54 @@
+//! AddPartitionsToTxn: all of the partitions become part of the transaction, or none.
+
+use kafka_protocol::messages::add_partitions_to_txn_response::{
+    AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
+};
+use kafka_protocol::messages::{AddPartitionsToTxnRequest, AddPartitionsToTxnResponse};
+
+use super::{Call, Cluster, fenced_for};
+use crate::protocol::error_code::ErrorCode;
+
+const FIRST_WITH_FENCED: i16 = 2;
+
+pub(super) fn handle(
+    cluster: &mut Cluster,
+    call: &Call,
+    request: AddPartitionsToTxnRequest,
+) -> AddPartitionsToTxnResponse {
+    let topics = &request.v3_and_below_topics;
+    let all_known = topics.iter().all(|topic| {
+        topic
+            .partitions
+            .iter()
+            .all(|&index| cluster.topics.has(&topic.name, index))
+    });
+    let id = &request.v3_and_below_transactional_id;
+    let outcome = if all_known {
+        let partitions = topics.iter().flat_map(|topic| {
+            let name = topic.name.to_string();
+            topic.partitions.iter().map(move |&index| (name.clone(), index))
+        });
+        cluster.check_coordinator(call, id).and_then(|()| {
+            let identity = (request.v3_and_below_producer_id.0, request.v3_and_below_producer_epoch);
+            cluster.transactions.add(id, identity, partitions, None, cluster.now_ms)
+        })
+    } else {
+        Err(ErrorCode::OperationNotAttempted)
+    };
+    let results = topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|&index| {
+            let code = match outcome {
+                _ if !cluster.topics.has(&topic.name, index) => ErrorCode::UnknownTopicOrPartition,
+                Ok(()) => ErrorCode::None,
+                Err(code) => fenced_for(call, FIRST_WITH_FENCED, code),
+            };
+            AddPartitionsToTxnPartitionResult::default()
+                .with_partition_index(index)
+                .with_partition_error_code(code.code())
+        });
+        AddPartitionsToTxnTopicResult::default()
+            .with_name(topic.name.clone())
+            .with_results_by_partition(partitions.collect())
+    });
+    AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(results.collect())
+}
