@@ -1,1 +1,22 @@
-//! The data plane as state machines without I/O.
+//! The data plane as state machines without I/O: time comes in as `now`, bytes as values, outcomes as events.
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | [`fate`] | what becomes of a batch, from its header |
+//! | [`prepare`] | turns what a fetch brought into batches ready to produce |
+//! | [`partition`] | fetched -> prepared -> produced -> acked -> checkpointed, for one partition |
+//! | [`flow`] | which partitions fetch and produce together on which connection, and when |
+//! | [`budget`], [`rate`] | bytes held in memory, bytes taken a second |
+//! | [`ledger`] | what is remembered on the target |
+//!
+//! The order that everything here keeps: `checkpointed <= acked <= produced <= fetched`.
+
+pub mod aborted;
+pub mod budget;
+pub mod fate;
+pub mod flow;
+pub mod ledger;
+pub mod partition;
+pub mod prepare;
+pub mod rate;
+pub mod stopped;

@@ -1,0 +1,387 @@
+//! Turns what a fetch brought for one partition into batches that are ready to produce.
+//!
+//! Pure: bytes in, values out. Payloads stay slices of the fetched frame unless a batch has to be re-encoded. Every
+//! batch's CRC is checked here, so that damage is named by the side where it happened; a patched batch then carries
+//! its checksum on, and the target's own check covers the rest of the way.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::aborted::AbortedTransactions;
+use super::budget::Reservation;
+use super::fate::{BatchFate, FateContext, fate};
+use crate::offsets::SourceOffset;
+use crate::protocol::fetch_response::AbortedTransaction;
+use crate::record::{
+    BatchHeader, ControlType, CrcMismatch, DecodeLimits, LegacyEntry, OffsetRange, RawBatch, RecordError, Reencoded,
+    ReencodeError, ReencodeOptions, ScanError, Scanned, decode, legacy, reencode, scan,
+};
+
+/// A batch as it will be produced, save its producer id, epoch and sequence.
+#[derive(Debug)]
+pub struct PreparedBatch {
+    pub header: BatchHeader,
+    pub payload: Bytes,
+    /// The source offsets of the batch's records, in order.
+    pub source_offsets: SourceOffsets,
+    /// Where the source goes on once this batch is on the target.
+    pub next_position: SourceOffset,
+    /// The leader epoch under which the source stored it.
+    pub leader_epoch: i32,
+    pub copied: Copied,
+    /// The bytes that this batch and its neighbours keep in memory.
+    pub hold: Arc<Reservation>,
+}
+
+/// How the batch was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copied {
+    Patched,
+    Reencoded,
+}
+
+/// Which source offsets a batch's records have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceOffsets {
+    /// As many as the batch has records, without a gap from here on.
+    From(SourceOffset),
+    Ranges(Vec<OffsetRange>),
+}
+
+impl PreparedBatch {
+    pub fn record_count(&self) -> i64 {
+        self.header.record_count() as i64
+    }
+
+    pub fn first_offset(&self) -> SourceOffset {
+        match &self.source_offsets {
+            SourceOffsets::From(start) => *start,
+            SourceOffsets::Ranges(ranges) => SourceOffset(ranges.first().map_or(self.next_position.0, |r| r.start)),
+        }
+    }
+}
+
+/// What a partition's part of a fetch response has become.
+#[derive(Debug)]
+pub struct Prepared {
+    pub batches: Vec<PreparedBatch>,
+    /// Everything below is in `batches` or was skipped for good.
+    pub next_position: SourceOffset,
+    /// The leader epoch of the last batch met, skipped ones too; `None` where none came.
+    pub last_leader_epoch: Option<i32>,
+    pub skipped: u64,
+    /// Bytes of all batches met, as fetched.
+    pub bytes: usize,
+    /// What ended the walk early: everything before it is in `batches`.
+    pub damage: Option<PrepareError>,
+}
+
+/// What of the source could not be read. The side is always the source.
+#[derive(Debug, Error)]
+pub enum PrepareError {
+    #[error("the source's batch is damaged")]
+    Crc(#[from] CrcMismatch),
+    #[error("the source's records can't be read")]
+    Scan(#[from] ScanError),
+    #[error("the source's batch at offset {base_offset} can't be read")]
+    Record { base_offset: i64, source: RecordError },
+    #[error("the source's batch at offset {base_offset} can't be written anew")]
+    Reencode { base_offset: i64, source: ReencodeError },
+}
+
+/// How far a walk through the records has come.
+struct Walk<'a> {
+    context: FateContext,
+    aborted: AbortedTransactions,
+    /// Messages of magic 0 and 1 that wait to be converted together.
+    legacy: Vec<LegacyEntry>,
+    hold: &'a Arc<Reservation>,
+    out: Prepared,
+}
+
+/// Prepares `records`, fetched from `context.start_offset` on with read_committed and this list of aborted transactions.
+pub fn prepare(
+    records: Bytes,
+    aborted: Vec<AbortedTransaction>,
+    context: FateContext,
+    hold: &Arc<Reservation>,
+) -> Prepared {
+    let out = Prepared {
+        batches: Vec::new(),
+        next_position: SourceOffset(context.start_offset),
+        last_leader_epoch: None,
+        skipped: 0,
+        bytes: 0,
+        damage: None,
+    };
+    let mut walk = Walk { context, aborted: AbortedTransactions::new(aborted), legacy: Vec::new(), hold, out };
+    let walked = walk.take_all(records).and_then(|()| walk.convert_legacy());
+    walk.out.damage = walked.err();
+    walk.out
+}
+
+impl Walk<'_> {
+    fn take_all(&mut self, records: Bytes) -> Result<(), PrepareError> {
+        for scanned in scan(records) {
+            match scanned? {
+                Scanned::Batch(batch) => {
+                    self.convert_legacy()?;
+                    self.take_batch(batch)?;
+                }
+                // They know neither transactions nor producer ids: every message counts.
+                Scanned::Legacy(entry) => self.legacy.push(entry),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_batch(&mut self, batch: RawBatch) -> Result<(), PrepareError> {
+        let header = batch.header;
+        batch.verify_crc()?;
+        self.out.bytes += batch.bytes.len();
+        self.aborted.advance_to(&header);
+        match fate(&header, &self.aborted, &self.context) {
+            BatchFate::Skip(_) => {
+                self.out.skipped += 1;
+                if header.is_control() {
+                    self.take_marker(&batch)?;
+                }
+            }
+            BatchFate::PatchHeader => self.out.batches.push(PreparedBatch {
+                header,
+                payload: batch.payload(),
+                source_offsets: SourceOffsets::From(SourceOffset(header.base_offset())),
+                next_position: SourceOffset(header.next_offset()),
+                leader_epoch: header.partition_leader_epoch(),
+                copied: Copied::Patched,
+                hold: Arc::clone(self.hold),
+            }),
+            BatchFate::Reencode(_) => {
+                let pieces = reencode(&batch, &self.reencode_options())
+                    .map_err(|source| PrepareError::Reencode { base_offset: header.base_offset(), source })?;
+                self.push_reencoded(pieces, header.next_offset(), header.partition_leader_epoch());
+            }
+        }
+        self.advance(header.next_offset(), header.partition_leader_epoch());
+        Ok(())
+    }
+
+    /// An ABORT marker ends its producer's aborted transaction. The cleaner may have emptied it; then the transaction's
+    /// data is gone as well.
+    fn take_marker(&mut self, batch: &RawBatch) -> Result<(), PrepareError> {
+        let base_offset = batch.header.base_offset();
+        let unreadable = |source| PrepareError::Record { base_offset, source };
+        let decoded = decode(batch, &DecodeLimits::default()).map_err(unreadable)?;
+        if let Some(record) = decoded.records().next() {
+            let key = record.map_err(unreadable)?.key.unwrap_or_default();
+            if ControlType::from_key(key) == Some(ControlType::Abort) {
+                self.aborted.end(batch.header.producer_id());
+            }
+        }
+        Ok(())
+    }
+
+    fn convert_legacy(&mut self) -> Result<(), PrepareError> {
+        let mut entries = std::mem::take(&mut self.legacy);
+        self.out.bytes += entries.iter().map(|entry| entry.bytes.len()).sum::<usize>();
+        let met = entries.len();
+        entries.retain(|entry| entry.next_offset() > self.context.start_offset);
+        self.out.skipped += (met - entries.len()) as u64;
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
+        let (base_offset, next_offset) = (first.offset, last.next_offset());
+        let pieces = legacy::convert(&entries, &self.reencode_options())
+            .map_err(|source| PrepareError::Reencode { base_offset, source })?;
+        self.push_reencoded(pieces, next_offset, -1);
+        self.advance(next_offset, -1);
+        Ok(())
+    }
+
+    fn reencode_options(&self) -> ReencodeOptions {
+        ReencodeOptions {
+            start_offset: self.context.start_offset,
+            max_batch_bytes: self.context.max_batch_bytes,
+            append_time: self.context.keep_append_time,
+            limits: DecodeLimits::default(),
+        }
+    }
+
+    fn push_reencoded(&mut self, pieces: Vec<Reencoded>, next_offset: i64, leader_epoch: i32) {
+        let last = pieces.len().saturating_sub(1);
+        for (index, piece) in pieces.into_iter().enumerate() {
+            let piece_end = piece.source_offsets.last().map_or(next_offset, |range| range.start + i64::from(range.count));
+            self.out.batches.push(PreparedBatch {
+                header: piece.header,
+                payload: piece.payload,
+                source_offsets: SourceOffsets::Ranges(piece.source_offsets),
+                next_position: SourceOffset(if index == last { next_offset } else { piece_end }),
+                leader_epoch,
+                copied: Copied::Reencoded,
+                hold: Arc::clone(self.hold),
+            });
+        }
+    }
+
+    fn advance(&mut self, next_offset: i64, leader_epoch: i32) {
+        self.out.next_position = self.out.next_position.max(SourceOffset(next_offset));
+        self.out.last_leader_epoch = Some(leader_epoch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::Budget;
+    use super::*;
+    use crate::record::{BatchBuilder, BatchOptions, Codec, ProducerStamp, TimestampType, control_batch};
+
+    const ONE: i64 = 11;
+    const TWO: i64 = 22;
+
+    fn context(start_offset: i64) -> FateContext {
+        FateContext { start_offset, max_batch_bytes: 1 << 20, keep_append_time: true }
+    }
+
+    fn batch(base_offset: i64, deltas: &[i32], transaction_of: Option<i64>) -> Bytes {
+        let producer =
+            transaction_of.map(|producer_id| ProducerStamp { producer_id, producer_epoch: 0, base_sequence: 0 });
+        let transactional = transaction_of.is_some();
+        let mut builder =
+            BatchBuilder::new(BatchOptions { base_offset, producer, transactional, ..BatchOptions::default() });
+        for delta in deltas {
+            builder.push_at(*delta, i64::from(*delta), None, Some(b"value"), &[]);
+        }
+        builder.build().expect("small")
+    }
+
+    fn marker(offset: i64, producer_id: i64, end: ControlType) -> Bytes {
+        control_batch(offset, producer_id, 0, end, 0, 0)
+    }
+
+    fn run(batches: &[Bytes], aborted: &[(i64, i64)], context: FateContext) -> Prepared {
+        let aborted = aborted
+            .iter()
+            .map(|(producer_id, first_offset)| AbortedTransaction {
+                producer_id: *producer_id,
+                first_offset: *first_offset,
+            })
+            .collect();
+        let hold = Arc::new(Budget::new(1).try_reserve(1).expect("free"));
+        prepare(batches.concat().into(), aborted, context, &hold)
+    }
+
+    fn starts(prepared: &Prepared) -> Vec<i64> {
+        prepared.batches.iter().map(|batch| batch.first_offset().0).collect()
+    }
+
+    #[test]
+    fn aborted_data_and_markers_are_skipped_and_the_rest_is_not() {
+        let log = [
+            batch(0, &[0, 1], Some(ONE)),
+            batch(2, &[0], Some(TWO)),
+            marker(3, ONE, ControlType::Abort),
+            batch(4, &[0], Some(ONE)), // The producer's next transaction, which commits.
+            marker(5, TWO, ControlType::Commit),
+            batch(6, &[0], None),
+            marker(7, ONE, ControlType::Commit),
+        ];
+        let prepared = run(&log, &[(ONE, 0)], context(0));
+        assert_eq!(starts(&prepared), [2, 4, 6]);
+        assert_eq!((prepared.next_position, prepared.skipped), (SourceOffset(8), 4));
+    }
+
+    #[test]
+    fn an_unsorted_list_of_aborted_transactions_leaks_nothing() {
+        let log = [
+            batch(0, &[0], Some(ONE)),
+            marker(1, ONE, ControlType::Abort),
+            batch(2, &[0], Some(ONE)),
+            marker(3, ONE, ControlType::Abort),
+            batch(4, &[0], Some(TWO)),
+            marker(5, TWO, ControlType::Abort),
+        ];
+        let prepared = run(&log, &[(TWO, 4), (ONE, 2), (ONE, 0)], context(0));
+        assert!(prepared.batches.is_empty());
+        assert_eq!(prepared.next_position, SourceOffset(6));
+    }
+
+    #[test]
+    fn a_batch_that_is_as_it_should_be_keeps_its_payload_where_it_is() {
+        let log = batch(5, &[0, 1, 2], None);
+        let hold = Arc::new(Budget::new(1).try_reserve(1).expect("free"));
+        let prepared = prepare(log.clone(), Vec::new(), context(5), &hold);
+        let only = &prepared.batches[0];
+        assert_eq!(only.payload.as_ptr(), log[61..].as_ptr());
+        assert_eq!((only.copied, only.next_position), (Copied::Patched, SourceOffset(8)));
+    }
+
+    #[test]
+    fn a_compacted_batch_is_written_anew_with_its_source_offsets() {
+        let prepared = run(&[batch(10, &[1, 2, 5], None)], &[], context(10));
+        let only = &prepared.batches[0];
+        assert_eq!((only.copied, only.record_count()), (Copied::Reencoded, 3));
+        assert_eq!(
+            only.source_offsets,
+            SourceOffsets::Ranges(vec![OffsetRange { start: 11, count: 2 }, OffsetRange { start: 15, count: 1 }])
+        );
+        assert!(!only.header.has_offset_gaps());
+    }
+
+    #[test]
+    fn what_lies_before_the_start_is_left_out() {
+        let log = [batch(0, &[0, 1], None), batch(2, &[0, 1, 2], None)];
+        let prepared = run(&log, &[], context(4));
+        assert_eq!(starts(&prepared), [4]);
+        assert_eq!((prepared.batches[0].record_count(), prepared.skipped), (1, 1));
+    }
+
+    #[test]
+    fn a_batch_that_is_too_large_is_split_and_each_piece_moves_the_position() {
+        let mut builder = BatchBuilder::new(BatchOptions { codec: Codec::None, ..BatchOptions::default() });
+        for _ in 0..10 {
+            builder.push(0, None, Some(&[b'x'; 1000]), &[]);
+        }
+        let log = builder.build().expect("small");
+        let small = FateContext { max_batch_bytes: 4000, ..context(0) };
+        let prepared = run(&[log], &[], small);
+        assert!(prepared.batches.len() > 2);
+        assert!(prepared.batches.iter().all(|batch| batch.header.size() <= 4000));
+        let mut expected = 0;
+        for batch in &prepared.batches {
+            assert_eq!(batch.first_offset(), SourceOffset(expected));
+            expected += batch.record_count();
+            assert_eq!(batch.next_position, SourceOffset(expected));
+        }
+        assert_eq!(expected, 10);
+    }
+
+    #[test]
+    fn append_time_is_written_down_only_where_the_target_keeps_times() {
+        let mut builder = BatchBuilder::new(BatchOptions {
+            timestamp_type: TimestampType::LogAppendTime,
+            ..BatchOptions::default()
+        });
+        builder.push(5, None, Some(b"v"), &[]);
+        let log = builder.build().expect("small");
+        let kept = run(&[log.clone()], &[], context(0));
+        assert_eq!(kept.batches[0].copied, Copied::Reencoded);
+        let stamped_anew = run(&[log], &[], FateContext { keep_append_time: false, ..context(0) });
+        assert_eq!(stamped_anew.batches[0].copied, Copied::Patched);
+    }
+
+    #[test]
+    fn damage_ends_the_walk_and_keeps_what_came_before() {
+        let mut damaged = batch(2, &[0], None).to_vec();
+        *damaged.last_mut().expect("not empty") ^= 1;
+        let prepared = run(&[batch(0, &[0, 1], None), damaged.into(), batch(3, &[0], None)], &[], context(0));
+        assert_eq!(starts(&prepared), [0]);
+        assert_eq!(prepared.next_position, SourceOffset(2));
+        assert!(matches!(prepared.damage, Some(PrepareError::Crc(_))));
+    }
+
+    #[test]
+    fn nothing_moves_nothing() {
+        let prepared = run(&[], &[], context(42));
+        assert_eq!((prepared.next_position, prepared.last_leader_epoch), (SourceOffset(42), None));
+    }
+}

@@ -1,0 +1,92 @@
+//! Why a partition stopped, in words that say what to do. The others go on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::prepare::PrepareError;
+use crate::offsets::{SourceOffset, TargetOffset};
+use crate::protocol::error_code::ErrorCode;
+
+#[derive(Debug, Clone, Error)]
+pub enum Stopped {
+    #[error("source: offsets {from} to {to} (exclusive) are gone from the source's log before they were copied")]
+    SourceGap { from: SourceOffset, to: SourceOffset },
+    #[error(
+        "source: the log was truncated: it ends at {log_end}, {position} was the next offset to copy; the target holds \
+         records that the source has lost"
+    )]
+    SourceTruncated { position: SourceOffset, log_end: SourceOffset },
+    #[error(
+        "source: the log was truncated below offset {position}: leader epoch {epoch} ends at {end}; the target holds \
+         records that the source has lost"
+    )]
+    SourceDiverged { position: SourceOffset, epoch: i32, end: SourceOffset },
+    #[error("source: the topic was deleted and created anew (its id changed)")]
+    SourceRecreated,
+    #[error("source: the topic does not exist any more")]
+    SourceDeleted,
+    #[error("source: {}, copied up to offset {position}", chain(cause.as_ref()))]
+    SourceUnreadable { position: SourceOffset, cause: Arc<PrepareError> },
+    #[error(
+        "target: the record at source offset {offset} has {size} bytes in a batch of its own, the target topic takes \
+         {limit}: raise max.message.bytes of the target topic"
+    )]
+    RecordTooLarge { offset: i64, size: usize, limit: usize },
+    #[error("source: could not be read for {} s ({cause}); copied up to offset {position}", waited.as_secs())]
+    SourceUnavailable { position: SourceOffset, waited: Duration, cause: String },
+    #[error("source: refused to be read: {}", code.name())]
+    SourceRefused { code: ErrorCode },
+    #[error(
+        "target: source offsets {from} to {to} (exclusive), a batch of {size} bytes, refused with {}{}; {}",
+        code.name(), message.as_ref().map(|text| format!(" ({text})")).unwrap_or_default(), advice(*code)
+    )]
+    TargetRefused { code: ErrorCode, message: Option<String>, from: SourceOffset, to: SourceOffset, size: usize },
+    #[error("target: took nothing for {} s ({cause}); copied up to source offset {position}", waited.as_secs())]
+    TargetUnavailable { position: SourceOffset, waited: Duration, cause: String },
+    #[error("target: the topic was deleted and created anew (its id changed), copied records are gone")]
+    TargetRecreated,
+    #[error("target: the topic does not exist any more")]
+    TargetDeleted,
+    #[error("target: the log ends at {log_end}, but everything below {expected} had been written: it was truncated")]
+    TargetTruncated { expected: TargetOffset, log_end: TargetOffset },
+    #[error("target: acknowledged offset {answered} where {expected} or more was due: its log was truncated or created anew")]
+    TargetWentBack { expected: TargetOffset, answered: TargetOffset },
+}
+
+/// What an operator can do about a refusal.
+fn advice(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => {
+            "raise max.message.bytes of the target topic (and segment.bytes where it is smaller)"
+        }
+        ErrorCode::TopicAuthorizationFailed | ErrorCode::ClusterAuthorizationFailed => {
+            "give the principal WRITE on the target topic"
+        }
+        ErrorCode::InvalidTimestamp => {
+            "the records' times lie outside message.timestamp.before.max.ms and message.timestamp.after.max.ms of the \
+             target topic: widen them"
+        }
+        ErrorCode::InvalidRecord => "a compacted target takes no records without a key: change its cleanup.policy",
+        ErrorCode::CorruptMessage => "the batch was damaged on the way to the target: run again",
+        ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId => {
+            "the broker has forgotten this producer: run again, which goes on from the last checkpoint"
+        }
+        ErrorCode::InvalidProducerEpoch | ErrorCode::ProducerFenced => "another instance took over",
+        ErrorCode::UnsupportedCompressionType => "the target is too old for zstd",
+        _ => "see the target broker's log",
+    }
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
