@@ -1,3 +1,85 @@
-//! The command line: one file for each subcommand.
+//! The command line: one file for each subcommand. Each parses, calls and prints; what it does is decided below.
 
+pub mod copy;
+mod output;
+mod progress;
 pub mod sandbox;
+mod signals;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use output::OutputFormat;
+
+use crate::telemetry::{self, BesideBars, LogFormat};
+
+/// Done.
+pub const EXIT_DONE: u8 = 0;
+/// It failed, or found a difference.
+pub const EXIT_FAILED: u8 = 1;
+/// The command line or the configuration is wrong; nothing was touched.
+pub const EXIT_USAGE: u8 = 2;
+
+/// Carries Kafka topics from one cluster to another, batch by batch, as they are.
+#[derive(Debug, Parser)]
+#[command(name = "kferry", version, about, arg_required_else_help = true, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    #[command(flatten)]
+    global: Global,
+}
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+pub struct Global {
+    /// How results are printed on stdout
+    #[arg(long, global = true, value_enum, default_value_t = OutputFormat::Text)]
+    output: OutputFormat,
+
+    /// Which logs are written to stderr, such as `info` or `kferry=debug`
+    #[arg(long, global = true, default_value = "info", value_name = "FILTER")]
+    log: String,
+
+    /// How logs are written
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Copy(Box<copy::CopyArgs>),
+    Sandbox(sandbox::SandboxArgs),
+    /// Prints a completion script for a shell
+    ///
+    /// Example: kferry completions bash > /etc/bash_completion.d/kferry
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs what the arguments ask for.
+pub async fn run(cli: Cli) -> ExitCode {
+    let bars = indicatif::MultiProgress::new();
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if let Err(error) = telemetry::init(&cli.global.log, cli.global.log_format, colour, BesideBars(bars.clone())) {
+        eprintln!("error: {error}");
+        return ExitCode::from(EXIT_USAGE);
+    }
+    let result = match cli.command {
+        Command::Copy(args) => copy::run(*args, cli.global.output, bars).await,
+        Command::Sandbox(args) => sandbox::run(args).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "kferry", &mut std::io::stdout());
+            Ok(ExitCode::from(EXIT_DONE))
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(EXIT_FAILED)
+    })
+}

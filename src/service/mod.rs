@@ -1,1 +1,27 @@
 //! Runs flows: tokio tasks, timers and shutdown around the pure cores.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | [`copy`] | one `kferry copy` from connecting to the summary |
+//! | [`runner`] | drives a flow's state machine: carries its actions out, brings events back |
+//! | [`fetching`], [`producing`] | the task of one source slot, of one target slot |
+//! | [`ledger_store`] | the ledger topic: made, read, written |
+//! | [`reader`] | a partition's records from one offset to another |
+//! | [`topics`] | asks both clusters for topics, applies what is planned for the target |
+//! | [`progress`] | numbers for whoever watches |
+
+pub mod copy;
+mod fetching;
+pub mod ledger_store;
+mod producing;
+pub mod progress;
+pub mod reader;
+mod routes;
+pub mod runner;
+mod topics;
+
+/// The one place in this folder that reads the clock.
+#[expect(clippy::disallowed_methods, reason = "an I/O folder; timers need the clock")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}

@@ -1,0 +1,331 @@
+//! One `kferry copy`: from connecting to the summary.
+//!
+//! In this order, so that nothing is written before everything that can be refused has been: connect, compare the
+//! clusters, choose topics, open the ledger, create what is missing, find each partition's start and end, run.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::ledger_store::{LedgerStore, LedgerStoreError, Memory, Remembered};
+use super::progress::Progress;
+use super::runner::{FlowOutcome, FlowRunner, RunError};
+use super::topics::{all, apply, batch_configs, source_topics, target_partitions};
+use crate::cluster::{Cluster, ClusterConfig, ClusterError, Isolation, ListedOffset, Metadata, OffsetSpec};
+use crate::offsets::{Segment, SourceOffset, TargetOffset};
+use crate::reconcile::configs::BatchConfigs;
+use crate::reconcile::topics::{SourceTopic, TopicChange, TopicSelection, plan_topics};
+use crate::replication::budget::Budget;
+use crate::replication::flow::{FlowLimits, FlowPartition, FlowReplicator};
+use crate::replication::ledger::{lane_of, ledger_topic};
+use crate::replication::partition::PartitionStart;
+use crate::replication::rate::RateLimit;
+use crate::replication::stopped::Stopped;
+
+/// How long a side may fail without a break before a copy that has an end gives up on a partition.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Where a partition begins that the ledger does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFrom {
+    Earliest,
+    Latest,
+    /// Milliseconds since 1970.
+    Timestamp(i64),
+}
+
+#[derive(Debug, Clone)]
+pub struct CopyRequest {
+    pub source: ClusterConfig,
+    pub target: ClusterConfig,
+    pub topics: TopicSelection,
+    pub start: StartFrom,
+    /// Goes on at the ends.
+    pub follow: bool,
+    /// -1 for the target's default.
+    pub replication_factor: i16,
+    /// Whether topics and partitions may be created.
+    pub create: bool,
+    /// Bytes a second.
+    pub max_rate: Option<u64>,
+    /// Bytes for everything fetched and not acked.
+    pub memory: usize,
+}
+
+/// What a copy came to.
+#[derive(Debug)]
+pub struct CopySummary {
+    pub topics: usize,
+    pub partitions: usize,
+    pub outcome: FlowOutcome,
+}
+
+#[derive(Debug, Error)]
+pub enum CopyError {
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error(
+        "source and target are the same cluster ({0}) and the names would be the same: every record would be copied for \
+         ever; give another target, or other names with --prefix"
+    )]
+    SameCluster(String),
+    #[error("source: no topic matches --topics (internal topics and ledgers are never copied)")]
+    NoTopics,
+    #[error("target: {0} is missing there, or has too few partitions, and --no-create was given")]
+    MissingTopics(String),
+    #[error("target: topic {topic} is gone, but the ledger {ledger} says that it was copied before: delete that topic to begin anew, or give this flow another name with --flow")]
+    TargetTopicGone { topic: String, ledger: String },
+    #[error("target")]
+    Ledger(#[from] LedgerStoreError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+impl CopyError {
+    /// The request itself is wrong; nothing was touched.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::SameCluster(_) | Self::Cluster(ClusterError::BadAddress { .. }))
+    }
+}
+
+/// Copies until the ends are reached, or until `shutdown` turns true.
+pub async fn copy(
+    request: CopyRequest,
+    progress: &Progress,
+    shutdown: watch::Receiver<bool>,
+) -> Result<CopySummary, CopyError> {
+    let (source, target) = tokio::try_join!(
+        Cluster::connect(request.source.clone()),
+        Cluster::connect(request.target.clone())
+    )?;
+    let mut selection = request.topics.clone();
+    selection.same_cluster = source.cluster_id() == target.cluster_id();
+    if selection.same_cluster && selection.prefix.is_empty() {
+        return Err(CopyError::SameCluster(source.cluster_id().to_owned()));
+    }
+    let topics = source_topics(&source, &selection).await?;
+    if topics.is_empty() {
+        return Err(CopyError::NoTopics);
+    }
+
+    let target_names: Vec<String> = topics.iter().map(|topic| topic.target_name.clone()).collect();
+    let changes = plan_topics(&topics, &target_partitions(&target, target_names.clone()).await?);
+    if !request.create && !changes.is_empty() {
+        return Err(CopyError::MissingTopics(names_of(&changes)));
+    }
+    let ledger_name = ledger_topic(source.alias(), target.alias());
+    let (ledger, memory) =
+        LedgerStore::open(target.clone(), &ledger_name, source.cluster_id(), request.replication_factor).await?;
+    refuse_lost_topics(&topics, &changes, &memory, &ledger_name)?;
+    apply(&target, changes, request.replication_factor).await?;
+
+    let survey = Survey::take(&source, &target, &topics, &request).await?;
+    let producers = Producers::allocate(&target, &ledger, &topics).await?;
+    let partitions = flow_partitions(&topics, &survey, &producers, memory, request.follow);
+    let total = partitions.iter().filter_map(|p| Some(p.start.end?.0 - p.start.position.0)).filter(|n| *n > 0).sum::<i64>();
+    progress.set_total(total as u64);
+
+    let (topic_count, partition_count) = (topics.len(), partitions.len());
+    let limits = FlowLimits {
+        patience: (!request.follow).then_some(PATIENCE),
+        ..FlowLimits::for_memory(request.memory, source.metadata().brokers.len(), ledger.lanes())
+    };
+    let (budget, rate) = (Budget::new(request.memory), request.max_rate.map(RateLimit::new));
+    let runner = FlowRunner::new(source, target, ledger, partitions, |partitions| {
+        FlowReplicator::new(limits, budget, rate, partitions)
+    });
+    let outcome = runner.run(progress, shutdown).await?;
+    Ok(CopySummary { topics: topic_count, partitions: partition_count, outcome })
+}
+
+fn names_of(changes: &[TopicChange]) -> String {
+    let names: Vec<&str> = changes
+        .iter()
+        .map(|change| match change {
+            TopicChange::Create { name, .. } | TopicChange::Grow { name, .. } => name.as_str(),
+        })
+        .collect();
+    names.join(", ")
+}
+
+/// A target topic that was copied to and is gone now is not made anew in silence: consumers have lost it.
+fn refuse_lost_topics(
+    topics: &[SourceTopic],
+    changes: &[TopicChange],
+    memory: &Memory,
+    ledger: &str,
+) -> Result<(), CopyError> {
+    let remembered = |topic: &SourceTopic| memory.keys().any(|(name, _)| *name == topic.name);
+    for change in changes {
+        let TopicChange::Create { name, .. } = change else { continue };
+        if topics.iter().any(|topic| topic.target_name == *name && remembered(topic)) {
+            return Err(CopyError::TargetTopicGone { topic: name.clone(), ledger: ledger.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+type Offsets = HashMap<(Arc<str>, i32), ListedOffset>;
+
+/// What both sides say of the partitions before the copy begins.
+struct Survey {
+    source: Arc<Metadata>,
+    target: Arc<Metadata>,
+    earliest: Offsets,
+    /// Last stable offsets: where the copy ends.
+    stable: Offsets,
+    /// High watermarks: past them lies nothing that a checkpoint could rightly name.
+    ends: Offsets,
+    starts: Offsets,
+    target_ends: Offsets,
+    batch_configs: HashMap<String, BatchConfigs>,
+}
+
+impl Survey {
+    async fn take(
+        source: &Cluster,
+        target: &Cluster,
+        topics: &[SourceTopic],
+        request: &CopyRequest,
+    ) -> Result<Self, ClusterError> {
+        let partitions_of = |name: fn(&SourceTopic) -> &String| -> Vec<(Arc<str>, i32)> {
+            let topics = topics.iter().map(|topic| (Arc::<str>::from(name(topic).as_str()), topic.partitions));
+            topics.flat_map(|(name, count)| (0..count).map(move |partition| (Arc::clone(&name), partition))).collect()
+        };
+        let ours = partitions_of(|topic| &topic.name);
+        let theirs = partitions_of(|topic| &topic.target_name);
+        let target_names: Vec<String> = topics.iter().map(|topic| topic.target_name.clone()).collect();
+        let target_metadata = target.await_leaders(target_names.clone()).await?;
+
+        let (committed, all_written) =
+            (OffsetSpec::Latest(Isolation::ReadCommitted), OffsetSpec::Latest(Isolation::ReadUncommitted));
+        let earliest = all(source.list_offsets(ours.clone(), OffsetSpec::Earliest).await)?;
+        let stable = all(source.list_offsets(ours.clone(), committed).await)?;
+        let ends = all(source.list_offsets(ours.clone(), all_written).await)?;
+        let starts = match request.start {
+            StartFrom::Earliest => earliest.clone(),
+            StartFrom::Latest => stable.clone(),
+            StartFrom::Timestamp(ms) => all(source.list_offsets(ours, OffsetSpec::Timestamp(ms)).await)?,
+        };
+        Ok(Self {
+            source: source.metadata(),
+            target: target_metadata,
+            earliest,
+            stable,
+            ends,
+            starts,
+            target_ends: all(target.list_offsets(theirs, all_written).await)?,
+            batch_configs: batch_configs(target, target_names).await,
+        })
+    }
+
+    fn source_id(&self, topic: &str) -> Uuid {
+        self.source.topics.get(topic).map_or(Uuid::nil(), |topic| topic.id)
+    }
+
+    fn target_id(&self, topic: &str) -> Uuid {
+        self.target.topics.get(topic).map_or(Uuid::nil(), |topic| topic.id)
+    }
+}
+
+/// One producer id for each lane that has partitions.
+struct Producers {
+    lanes: i32,
+    ids: BTreeMap<i32, (i64, i16)>,
+}
+
+impl Producers {
+    async fn allocate(target: &Cluster, ledger: &LedgerStore, topics: &[SourceTopic]) -> Result<Self, ClusterError> {
+        let mut producers = Self { lanes: ledger.lanes(), ids: BTreeMap::new() };
+        for topic in topics {
+            for partition in 0..topic.partitions {
+                let lane = lane_of(&topic.name, partition, producers.lanes);
+                if !producers.ids.contains_key(&lane) {
+                    producers.ids.insert(lane, target.init_producer_id().await?);
+                }
+            }
+        }
+        Ok(producers)
+    }
+
+    fn of(&self, topic: &str, partition: i32) -> (i64, i16) {
+        self.ids[&lane_of(topic, partition, self.lanes)]
+    }
+}
+
+fn flow_partitions(
+    topics: &[SourceTopic],
+    survey: &Survey,
+    producers: &Producers,
+    mut memory: Memory,
+    follow: bool,
+) -> Vec<FlowPartition> {
+    let mut partitions = Vec::new();
+    for topic in topics {
+        let (name, target_name) = (Arc::<str>::from(topic.name.as_str()), Arc::<str>::from(topic.target_name.as_str()));
+        let default = BatchConfigs::from_entries([]);
+        let configs = survey.batch_configs.get(&topic.target_name).copied().unwrap_or(default);
+        for partition in 0..topic.partitions {
+            let remembered = memory.remove(&(topic.name.clone(), partition));
+            let key = (Arc::clone(&name), partition);
+            let target_next = survey.target_ends.get(&(Arc::clone(&target_name), partition)).map_or(0, |o| o.offset);
+            let (producer_id, producer_epoch) = producers.of(&topic.name, partition);
+            let stable = survey.stable[&key].offset;
+            let mut start = PartitionStart {
+                topic: Arc::clone(&name),
+                target_topic: Arc::clone(&target_name),
+                partition,
+                source_topic_id: survey.source_id(&name),
+                target_topic_id: survey.target_id(&target_name),
+                // No record at or after the timestamp: begin at the end.
+                position: SourceOffset(survey.starts.get(&key).map_or(stable, |o| if o.offset < 0 { stable } else { o.offset })),
+                leader_epoch: -1,
+                target_next: TargetOffset(target_next),
+                end: (!follow).then_some(SourceOffset(stable)),
+                segment: Segment::default(),
+                producer_id,
+                producer_epoch,
+            };
+            let stopped = remembered.and_then(|remembered| {
+                let log = (survey.earliest[&key].offset, survey.ends[&key].offset);
+                resume(&mut start, remembered, log)
+            });
+            partitions.push(FlowPartition {
+                start,
+                stopped,
+                max_batch_bytes: configs.max_message_bytes,
+                keep_append_time: !configs.is_log_append_time,
+            });
+        }
+    }
+    partitions
+}
+
+/// Goes on where the ledger says, unless either side has changed under it: that is never healed in silence.
+fn resume(start: &mut PartitionStart, remembered: Remembered, (log_start, log_end): (i64, i64)) -> Option<Stopped> {
+    let Remembered { checkpoint, segment } = remembered;
+    let position = checkpoint.source_position;
+    let target_log_end = start.target_next;
+    start.position = position;
+    start.leader_epoch = checkpoint.source_leader_epoch;
+    start.target_next = checkpoint.target_next;
+    start.segment = segment;
+    let other = |before: Uuid, now: Uuid| !before.is_nil() && !now.is_nil() && before != now;
+    if other(checkpoint.source_topic_id, start.source_topic_id) {
+        Some(Stopped::SourceRecreated)
+    } else if other(checkpoint.target_topic_id, start.target_topic_id) {
+        Some(Stopped::TargetRecreated)
+    } else if position.0 < log_start {
+        Some(Stopped::SourceGap { from: position, to: SourceOffset(log_start) })
+    } else if position.0 > log_end {
+        Some(Stopped::SourceTruncated { position, log_end: SourceOffset(log_end) })
+    } else if target_log_end < checkpoint.target_next {
+        Some(Stopped::TargetTruncated { expected: checkpoint.target_next, log_end: target_log_end })
+    } else {
+        None
+    }
+}

@@ -1,0 +1,105 @@
+//! The task of one source slot: fetches what it is told to, prepares what comes, reports.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::routes::Routes;
+use crate::cluster::{
+    Cluster, ClusterError, FetchOptions, FetchPartition, FetchSession, Isolation, Purpose, fetch,
+};
+use crate::offsets::SourceOffset;
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::fetch_response::FetchedPartition;
+use crate::replication::budget::Reservation;
+use crate::replication::flow::{Event, FetchJob, PartitionFetch, Slot, WantedPartition};
+use crate::replication::prepare::prepare;
+use crate::replication::stopped::chain;
+
+/// How long a broker may wait for records before it answers that there are none.
+const MAX_WAIT_MS: i32 = 500;
+
+/// What the fetch response holds beside the records of a partition, at the least.
+const PARTITION_OVERHEAD: usize = 64;
+
+pub(super) async fn run_slot(
+    slot: Slot,
+    source: Cluster,
+    routes: Arc<Routes>,
+    mut jobs: mpsc::Receiver<FetchJob>,
+    events: mpsc::Sender<Event>,
+) {
+    let mut session = FetchSession::default();
+    while let Some(job) = jobs.recv().await {
+        let event = match run_job(slot, &source, &routes, &mut session, job).await {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::warn!(broker = slot.broker, error = %chain(&error), "fetch failed, trying again");
+                session = FetchSession::default();
+                Event::FetchFailed { slot, cause: chain(&error) }
+            }
+        };
+        if events.send(event).await.is_err() {
+            return; // The flow has ended.
+        }
+    }
+}
+
+async fn run_job(
+    slot: Slot,
+    source: &Cluster,
+    routes: &Routes,
+    session: &mut FetchSession,
+    mut job: FetchJob,
+) -> Result<Event, ClusterError> {
+    let connection = source.connection(slot.broker, Purpose::Fetch(usize::from(slot.connection))).await?;
+    let wanted: Vec<FetchPartition> = job.partitions.iter().map(|wanted| fetch_partition(routes, wanted)).collect();
+    let options = FetchOptions {
+        max_wait_ms: MAX_WAIT_MS,
+        min_bytes: 1,
+        max_bytes: i32::try_from(job.max_bytes).unwrap_or(i32::MAX),
+        isolation: Isolation::ReadCommitted,
+    };
+    let response = fetch(&connection, session, &wanted, &options).await?;
+
+    let held: usize = response.partitions.iter().map(|(_, part)| part.records.len() + PARTITION_OVERHEAD).sum();
+    job.hold.resize(held);
+    let hold = Arc::new(job.hold);
+    let asked: HashMap<usize, &WantedPartition> = job.partitions.iter().map(|wanted| (wanted.index, wanted)).collect();
+    let partitions = response
+        .partitions
+        .into_iter()
+        .filter_map(|(topic, fetched)| {
+            let index = routes.by_source(&topic, fetched.partition)?;
+            Some((index, partition_fetch(fetched, asked.get(&index)?, &hold)))
+        })
+        .collect();
+    Ok(Event::Fetched { slot, partitions, held_back: response.throttle_time_ms > 0 })
+}
+
+fn fetch_partition(routes: &Routes, wanted: &WantedPartition) -> FetchPartition {
+    let route = routes.route(wanted.index);
+    FetchPartition {
+        topic: Arc::clone(&route.topic),
+        topic_id: route.topic_id,
+        partition: route.partition,
+        fetch_offset: wanted.context.start_offset,
+        current_leader_epoch: wanted.leader_epoch,
+        last_fetched_epoch: wanted.last_fetched_epoch,
+        max_bytes: i32::try_from(wanted.max_bytes).unwrap_or(i32::MAX),
+    }
+}
+
+fn partition_fetch(fetched: FetchedPartition, asked: &WantedPartition, hold: &Arc<Reservation>) -> PartitionFetch {
+    if let Some(diverging) = fetched.diverging_epoch {
+        return PartitionFetch::Diverged(diverging);
+    }
+    if fetched.error != ErrorCode::None {
+        return PartitionFetch::Refused(fetched.error);
+    }
+    PartitionFetch::Records {
+        prepared: prepare(fetched.records, fetched.aborted, asked.context, hold),
+        last_stable_offset: SourceOffset(fetched.last_stable_offset),
+    }
+}
