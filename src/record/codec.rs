@@ -200,7 +200,7 @@ mod tests {
         for codec in COMPRESSED {
             assert_eq!(
                 codec.decompress(&codec.compress(&[]).unwrap(), 0).unwrap(),
-                [],
+                Vec::<u8>::new(),
                 "{codec}"
             );
         }
