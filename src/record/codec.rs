@@ -147,7 +147,6 @@ fn gzip(input: &[u8]) -> Result<Vec<u8>, Cause> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::collection::vec;
     use proptest::prelude::*;
 
     use super::*;
@@ -218,16 +217,23 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
-        fn what_is_compressed_comes_back(words in vec("[a-d]{1,8}", 0..20_000), noise in vec(any::<u8>(), 0..200_000)) {
-            for input in [words.concat().as_bytes(), &noise, &noise.repeat(3)] {
+        fn what_is_compressed_comes_back(seed: u64, len in 0..200_000_usize) {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let noise: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(len).collect();
+            let text: Vec<u8> = noise.iter().flat_map(|byte| [&b"ab"[..], b"cde", b"f"][*byte as usize % 3]).copied().collect();
+            for input in [noise, text] {
                 for codec in COMPRESSED {
-                    let compressed = codec.compress(input).unwrap();
-                    prop_assert_eq!(&codec.decompress(&compressed, input.len()).unwrap(), input);
+                    let compressed = codec.compress(&input).unwrap();
+                    prop_assert!(codec.decompress(&compressed, input.len()).unwrap() == input, "{codec}");
                 }
             }
         }
+    }
 
+    proptest! {
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>) {
             for codec in COMPRESSED {
@@ -236,9 +242,9 @@ mod tests {
         }
 
         #[test]
-        fn no_damage_panics(words in vec("[a-d]{1,8}", 1..200), at: proptest::sample::Index, bit in 0..8) {
+        fn no_damage_panics(text in "[a-d]{1,999}", at: proptest::sample::Index, bit in 0..8) {
             for codec in COMPRESSED {
-                let mut compressed = codec.compress(words.concat().as_bytes()).unwrap();
+                let mut compressed = codec.compress(text.as_bytes()).unwrap();
                 let at = at.index(compressed.len());
                 compressed[at] ^= 1_u8 << bit;
                 let _any_outcome = codec.decompress(&compressed, 1 << 20);

@@ -245,11 +245,6 @@ impl<'a> Record<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// How many are still to come.
-    pub fn remaining(&self) -> usize {
-        self.remaining
-    }
-
     /// The headers as they are written, with their count.
     pub fn raw(&self) -> &'a [u8] {
         self.raw
@@ -288,7 +283,13 @@ impl<'a> Iterator for Headers<'a> {
         self.remaining = self.remaining.checked_sub(1)?;
         header(&mut self.rest).ok()
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.remaining, Some(self.remaining))
+    }
 }
+
+impl ExactSizeIterator for Headers<'_> {}
 
 fn header<'a>(fields: &mut Reader<'a>) -> Result<(&'a [u8], Option<&'a [u8]>), WireError> {
     let key_len = length(fields)?;

@@ -315,7 +315,7 @@ mod tests {
                 let (key, value) = (format!("key-{i}"), format!("value value value value value {i}"));
                 assert_eq!(record.key, (i != 1).then_some(key.as_bytes()));
                 assert_eq!(record.value, (i != 2).then_some(value.as_bytes()));
-                assert_eq!(record.headers.remaining(), 0);
+                assert_eq!(record.headers.len(), 0);
                 let expected = match (set.magic, set.append_time) {
                     (0, _) => -1,
                     (_, false) => 1_700_000_000_000 + i as i64,
