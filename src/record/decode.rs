@@ -222,12 +222,12 @@ impl<'a> Record<'a> {
         let at = payload.position();
         let length = payload.varint()?;
         let length = usize::try_from(length).map_err(|_| WireError::NegativeLength { at, length })?;
-        let mut body = payload.take(length)?;
+        let body = payload.take(length)?;
         let mut fields = Reader::new(body);
         let attributes = fields.i8()?;
         let timestamp_delta = fields.varlong()?;
         let offset_delta = fields.varint()?;
-        body = &body[fields.position()..];
+        let after_offset_delta = &body[fields.position()..];
         let key = nullable_bytes(&mut fields)?;
         let value = nullable_bytes(&mut fields)?;
         let headers = Headers::read(&mut fields)?;
@@ -239,7 +239,7 @@ impl<'a> Record<'a> {
             key,
             value,
             headers,
-            after_offset_delta: body,
+            after_offset_delta,
         })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A [`BatchHeader`] is a copy of the bytes themselves, so that what kferry does not understand survives, with accessors
 //! for the fields. It exists only when its lengths, counts and offsets make sense *by themselves*; whether the payload
-//! holds what the header says is for [`decode`](super::decode) to find out, and whether the CRC is right for
+//! holds what the header says is for [`decode`](fn@super::decode) to find out, and whether the CRC is right for
 //! [`RawBatch::verify_crc`](super::RawBatch::verify_crc).
 //!
 //! ```text

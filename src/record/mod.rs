@@ -1,9 +1,19 @@
 //! Record batches: checked header, scan, patch, re-encode, codecs.
 //!
 //! Reads and writes Kafka's record batch format (magic 2, KIP-98) and reads its predecessors (magic 0 and 1). Most batches
-//! are never opened: [`scan()`] finds them in a fetch response, [`BatchHeader`] answers everything about one from its
-//! first 61 bytes, and [`patch::for_produce`] makes a header the target accepts, with the payload untouched. What cannot
-//! go as it is (gaps, too large, an older format) is decoded and written anew by [`reencode`] and [`legacy`].
+//! are never opened: they are found, looked at from the front, and given another header.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`scan`](mod@scan) | finds the batches in a fetch response |
+//! | [`header`] | answers everything about a batch from its first 61 bytes |
+//! | [`patch`] | makes a header that the target accepts before the same payload |
+//! | [`crc`] | computes CRCs, and adjusts one to a changed header |
+//! | [`decode`](mod@decode), [`encode`] | the records inside |
+//! | [`codec`] | how they are compressed |
+//! | [`reencode`](mod@reencode) | writes new batches where a patched header will not do |
+//! | [`legacy`] | makes batches of messages in the older formats |
+//! | [`control`] | the markers that end a transaction |
 //!
 //! What becomes of a batch is decided in `replication`, not here.
 //!

@@ -1,7 +1,7 @@
 //! The header with which a fetched batch goes to the target.
 //!
 //! Only what a target must not see changes; the payload does not, and the CRC is adjusted rather than computed (see
-//! [`crc`](super::crc)). For batches that may go as they are: dense, magic 2, data. Deciding that is the caller's.
+//! [`crc`]). For batches that may go as they are: dense, magic 2, data. Deciding that is the caller's.
 
 use super::crc;
 use super::header::{BatchHeader, HEADER_LEN, at, attribute, put};
