@@ -409,33 +409,44 @@ impl FlowReplicator {
     }
 
     fn poll_produce(&mut self, now: Instant) -> Option<Action> {
-        for (slot, state) in &mut self.targets {
-            if state.requests >= MAX_REQUESTS_IN_FLIGHT || state.ready.is_empty() {
-                continue;
+        let slots: Vec<Slot> = self.targets.keys().copied().collect();
+        slots.into_iter().find_map(|slot| self.poll_slot_produce(now, slot)).map(Action::Produce)
+    }
+
+    fn poll_slot_produce(&mut self, now: Instant, slot: Slot) -> Option<ProduceJob> {
+        let state = self.targets.get(&slot)?;
+        if state.requests >= MAX_REQUESTS_IN_FLIGHT {
+            return None;
+        }
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        for _ in 0..state.ready.len() {
+            let index = self.targets.get_mut(&slot)?.ready.pop_front()?;
+            if let Some(batch) = self.poll_partition_batch(now, index) {
+                bytes += batch.payload.len();
+                batches.push(batch);
             }
-            let (mut batches, mut bytes) = (Vec::new(), 0);
-            for _ in 0..state.ready.len() {
-                let Some(index) = state.ready.pop_front() else { break };
-                let member = &mut self.members[index];
-                member.queued = false;
-                if let Some(batch) = member.replicator.poll_batch(now, index) {
-                    bytes += batch.payload.len();
-                    batches.push(batch);
-                }
-                if member.replicator.can_send(now) {
-                    member.queued = true;
-                    state.ready.push_back(index);
-                }
-                if bytes >= MAX_REQUEST_BYTES {
-                    break;
-                }
-            }
-            if !batches.is_empty() {
-                state.requests += 1;
-                return Some(Action::Produce(ProduceJob { slot: *slot, batches }));
+            if bytes >= MAX_REQUEST_BYTES {
+                break;
             }
         }
-        None
+        if batches.is_empty() {
+            return None;
+        }
+        self.targets.get_mut(&slot)?.requests += 1;
+        Some(ProduceJob { slot, batches })
+    }
+
+    /// The partition's next batch; what waits behind it takes its place at the end of the queue.
+    fn poll_partition_batch(&mut self, now: Instant, index: usize) -> Option<OutgoingBatch> {
+        let member = &mut self.members[index];
+        member.queued = false;
+        let was_full = member.replicator.prepared_bytes() >= self.limits.partition_bytes;
+        let batch = member.replicator.poll_batch(now, index);
+        if was_full && member.replicator.prepared_bytes() < self.limits.partition_bytes {
+            self.rouse(index);
+        }
+        self.enqueue(now, index);
+        batch
     }
 
     fn poll_fetch(&mut self, now: Instant) -> Option<Action> {
