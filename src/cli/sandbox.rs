@@ -8,7 +8,6 @@ use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::sandbox::core::Settings;
 use crate::sandbox::{Sandbox, SandboxOptions};
 
 /// Runs a small Kafka cluster in memory until it is interrupted
@@ -34,15 +33,14 @@ pub struct SandboxArgs {
 pub async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let listen = addresses(args.listen.ip(), args.listen.port(), args.brokers)?;
-    let sandbox = Sandbox::start(SandboxOptions {
+    let mut options = SandboxOptions {
         listen,
-        settings: Settings {
-            auto_create_topics: args.auto_create_topics,
-            ..Settings::default()
-        },
-    })
-    .await
-    .with_context(|| format!("cannot listen on {}", args.listen))?;
+        ..SandboxOptions::default()
+    };
+    options.settings.auto_create_topics = args.auto_create_topics;
+    let sandbox = Sandbox::start(options)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
     tracing::warn!("the sandbox keeps everything in memory: what is written to it is gone when it ends");
     writeln!(std::io::stdout(), "{}", sandbox.bootstrap())?;
 

@@ -29,19 +29,16 @@ pub struct SandboxOptions {
 impl Default for SandboxOptions {
     /// One broker on the loopback.
     fn default() -> Self {
-        Self {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
-            settings: Settings::default(),
-        }
+        Self::brokers(1)
     }
 }
 
 impl SandboxOptions {
-    /// So many brokers on the loopback.
+    /// So many brokers on the loopback, as a cluster that is like no other.
     pub fn brokers(count: usize) -> Self {
         Self {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)); count],
-            ..Self::default()
+            settings: Settings::seeded(fastrand::u64(..)),
         }
     }
 }
@@ -160,7 +157,10 @@ impl Shared {
             let (id, answer) = match action {
                 Action::Send(id, segments) => (id, Answer::Send(segments)),
                 Action::Silence(id) => (id, Answer::Send(Segments(Vec::new()))),
-                Action::Close(id) => (id, Answer::Close),
+                Action::Close(id, reason) => {
+                    tracing::debug!(error = &reason as &dyn std::error::Error, "closing a connection");
+                    (id, Answer::Close)
+                }
             };
             let is_close = matches!(answer, Answer::Close);
             if let Some(connection) = state.connections.get(&id) {

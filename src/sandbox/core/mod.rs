@@ -60,16 +60,26 @@ pub struct Settings {
     pub groups: GroupsConfig,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
+impl Settings {
+    /// Clusters of different seeds are different clusters.
+    pub fn seeded(seed: u64) -> Self {
         Self {
-            cluster_id: "sandbox".to_owned(),
-            seed: 1,
+            cluster_id: format!("sandbox-{seed:014x}"),
+            seed,
             default_partitions: 1,
             auto_create_topics: false,
             marker_delay_ms: 2,
-            groups: GroupsConfig::default(),
+            groups: GroupsConfig {
+                seed,
+                ..GroupsConfig::default()
+            },
         }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::seeded(1)
     }
 }
 
@@ -78,13 +88,24 @@ impl Default for Settings {
 pub struct ConnectionId(u64);
 
 /// What the transport has to do.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Action {
     Send(ConnectionId, Segments),
     /// The request has been served and gets no answer; the next may come.
     Silence(ConnectionId),
     /// The core has forgotten the connection already.
-    Close(ConnectionId),
+    Close(ConnectionId, CloseReason),
+}
+
+/// Why the broker hangs up.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseReason {
+    #[error("the request is not one that can be served")]
+    Request(#[from] RequestError),
+    #[error("a fault was armed")]
+    Fault,
+    #[error("the broker restarts")]
+    Restart,
 }
 
 /// A cluster of brokers. See the module's documentation.
@@ -251,7 +272,7 @@ impl Cluster {
         let deadlines = [
             self.deadlines.first().map(|&(deadline, _)| deadline),
             self.groups.next_deadline_ms(),
-            self.transactions.next_deadline(self.now_ms),
+            self.transactions.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -294,7 +315,7 @@ impl Cluster {
         match connection.queue.pop_front() {
             None => {}
             Some(Ok(request)) => self.serve(id, broker, request),
-            Some(Err(_)) => self.close(id),
+            Some(Err(error)) => self.close(id, error.into()),
         }
     }
 
@@ -305,7 +326,7 @@ impl Cluster {
         };
         let Fate { refusal, effects } = self.faults.befall(head.api, broker, &partitions);
         if effects.contains(&Effect::DropBefore) {
-            return self.close(id);
+            return self.close(id, CloseReason::Fault);
         }
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.current = Some((head.clone(), effects));
@@ -332,7 +353,7 @@ impl Cluster {
                 self.actions.push(Action::Silence(id));
                 self.go_on(id);
             }
-            Err(_) => self.close(id),
+            Err(error) => self.close(id, error.into()),
         }
     }
 
@@ -349,7 +370,7 @@ impl Cluster {
         let mut delay = None;
         for effect in effects {
             match effect {
-                Effect::DropAfter => return self.close(id),
+                Effect::DropAfter => return self.close(id, CloseReason::Fault),
                 Effect::Corrupt { position } => frame = wire::corrupt(&frame, position),
                 Effect::Delay { ms } => delay = Some(ms),
                 Effect::Hold => delay = Some(i64::MAX),
@@ -380,9 +401,9 @@ impl Cluster {
         }
     }
 
-    fn close(&mut self, id: ConnectionId) {
+    fn close(&mut self, id: ConnectionId, reason: CloseReason) {
         self.disconnect(id);
-        self.actions.push(Action::Close(id));
+        self.actions.push(Action::Close(id, reason));
     }
 
     fn park(&mut self, id: ConnectionId, parked: ParkedFetch) {
@@ -457,7 +478,8 @@ impl Cluster {
                 // A marker that is refused leaves the transaction as it is for good, with real brokers as well.
                 !is_marked
             });
-            if transaction.partitions.is_empty() {
+            transaction.is_stuck = !transaction.partitions.is_empty();
+            if !transaction.is_stuck {
                 self.groups.complete_transaction(transaction.producer_id, commit);
                 transaction.groups.clear();
                 transaction.state = State::Complete { commit };

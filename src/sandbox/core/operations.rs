@@ -4,7 +4,7 @@
 
 use super::log::{Isolation, StoredBatch};
 use super::topics::{Partition, Topic, topic_name};
-use super::{Action, Cluster, ConnectionId};
+use super::{CloseReason, Cluster, ConnectionId};
 
 /// The partition that an operation is meant for does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,8 +93,7 @@ impl Cluster {
             |(&id, connection): (&ConnectionId, &super::Connection)| (connection.broker == broker).then_some(id);
         let connections: Vec<_> = self.connections.iter().filter_map(of_broker).collect();
         for id in connections {
-            self.disconnect(id);
-            self.actions.push(Action::Close(id));
+            self.close(id, CloseReason::Restart);
         }
     }
 

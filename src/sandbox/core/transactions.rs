@@ -30,6 +30,8 @@ pub struct Transaction {
     pub partitions: BTreeSet<(String, i32)>,
     /// Groups whose offsets are part of it.
     pub groups: BTreeSet<String>,
+    /// Markers have been tried for, and some partition has not taken its own: time alone will not help.
+    pub(super) is_stuck: bool,
     started_ms: i64,
 }
 
@@ -95,6 +97,7 @@ impl Transactions {
             state: State::Empty,
             partitions: BTreeSet::new(),
             groups: BTreeSet::new(),
+            is_stuck: false,
             started_ms: now_ms,
         });
         if let Some((producer_id, _)) = expected
@@ -218,10 +221,10 @@ impl Transactions {
             })
     }
 
-    /// When a transaction is overdue, or its markers become due. What is due already waits for a leader, not for time.
-    pub(super) fn next_deadline(&self, now_ms: i64) -> Option<i64> {
+    /// When a transaction is overdue, or its markers become due.
+    pub(super) fn next_deadline(&self) -> Option<i64> {
         let deadlines = self.by_id.values().filter_map(|transaction| match transaction.state {
-            State::Preparing { marked_from_ms, .. } => Some(marked_from_ms).filter(|&from| from > now_ms),
+            State::Preparing { marked_from_ms, .. } => (!transaction.is_stuck).then_some(marked_from_ms),
             _ => transaction.overdue_from(),
         });
         deadlines.min()
@@ -296,7 +299,7 @@ mod tests {
         begin(&mut transactions, producer).unwrap();
 
         assert_eq!(transactions.end("x", producer, true, 0), Ok(()));
-        assert_eq!(transactions.next_deadline(0), Some(5));
+        assert_eq!(transactions.next_deadline(), Some(5));
         assert_eq!(
             transactions.end("x", producer, true, 1),
             Err(ErrorCode::ConcurrentTransactions)
@@ -376,7 +379,7 @@ mod tests {
         let mut transactions = Transactions::default();
         let producer = initialize(&mut transactions, None).unwrap();
         begin(&mut transactions, producer).unwrap();
-        assert_eq!(transactions.next_deadline(0), Some(60_000));
+        assert_eq!(transactions.next_deadline(), Some(60_000));
 
         transactions.abort_overdue(59_999);
         assert_eq!(transactions.due_for_markers(i64::MAX).count(), 0);

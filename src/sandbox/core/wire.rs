@@ -89,12 +89,11 @@ impl RequestHead {
     pub(super) fn decode<Q: Decodable>(&self, mut body: Bytes) -> Result<Q, RequestError> {
         let (api, version) = (self.api, self.version);
         bounds::check_request(api, version, &body)?;
-        let failed = |cause: String| RequestError::Body { api, version, cause };
-        let request = Q::decode(&mut body, version).map_err(|error| failed(error.to_string()))?;
-        match body.is_empty() {
-            true => Ok(request),
-            false => Err(failed(format!("{} bytes are left over", body.len()))),
-        }
+        Q::decode(&mut body, version).map_err(|error| RequestError::Body {
+            api,
+            version,
+            cause: error.to_string(),
+        })
     }
 
     /// Encodes a response to this request.
