@@ -110,7 +110,7 @@ fn decode<Res: Decodable>(api: ApiKey, version: i16, mut body: Bytes) -> Result<
     }
 }
 
-fn whole_frame(api: ApiKey, version: i16, correlation_id: i32, client_id: &str, body: &[u8]) -> Segments {
+pub(super) fn whole_frame(api: ApiKey, version: i16, correlation_id: i32, client_id: &str, body: &[u8]) -> Segments {
     let mut out = vec![0; frame::LENGTH_PREFIX];
     frame::put_request_header(&mut out, api, version, correlation_id, client_id);
     out.extend_from_slice(body);

@@ -91,11 +91,11 @@ impl Cluster {
         }
     }
 
-    pub(super) fn no_topic(&self, topic: &str) -> ClusterError {
+    pub(super) fn no_topic(&self, subject: String) -> ClusterError {
         ClusterError::NoTopic {
             side: self.side(),
             alias: Arc::clone(&self.0.alias),
-            topic: topic.to_owned(),
+            subject,
         }
     }
 
@@ -315,3 +315,295 @@ fn share_of(deadline: Instant, among: usize) -> Duration {
 
 /// How many callers can wait for metadata before the next has to wait for its place.
 const MOST_DEMANDS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::error::with_causes;
+    use crate::cluster::scripted_broker::{Asked, Say, ScriptedBroker, config, listener, metadata};
+    use kafka_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use tokio::task::JoinSet;
+
+    async fn port() -> u16 {
+        listener().await.local_addr().unwrap().port()
+    }
+
+    /// A healthy broker with id 1, as long as `odd` has nothing else to say.
+    async fn broker(odd: impl Fn(&Asked) -> Option<Say> + Send + Sync + 'static) -> ScriptedBroker {
+        let listener = listener().await;
+        let port = listener.local_addr().unwrap().port();
+        ScriptedBroker::at(listener, move |asked| {
+            odd(asked).unwrap_or_else(|| asked.healthy(&[(1, port)], &[]))
+        })
+    }
+
+    #[tokio::test]
+    async fn a_cluster_out_of_reach_is_an_error_that_names_every_address_and_cause() {
+        let silent = ScriptedBroker::start(|_| Say::Nothing).await;
+        let foreign = ScriptedBroker::start(|_| Say::Bytes(b"SSH-2.0-OpenSSH_9.2p1\r\n".to_vec())).await;
+        let closed = format!("127.0.0.1:{}", port().await);
+        let bootstrap = vec![silent.address(), foreign.address(), closed.clone()];
+        let error = Cluster::connect(config(bootstrap)).await.unwrap_err();
+        let text = error.to_string();
+        for (address, cause) in [
+            (silent.address(), "within"),
+            (foreign.address(), "SSH"),
+            (closed, "refused"),
+        ] {
+            let of_address = text.split("; ").find(|part| part.starts_with(&address));
+            assert!(
+                of_address.is_some_and(|part| part.contains(cause)),
+                "{address}, {cause}: {text}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_broker_that_answers_will_do() {
+        let silent = ScriptedBroker::start(|_| Say::Nothing).await;
+        let healthy = broker(|_| None).await;
+        let closed = format!("127.0.0.1:{}", port().await);
+        let cluster = Cluster::connect(config(vec![closed, silent.address(), healthy.address()]))
+            .await
+            .unwrap();
+        assert_eq!(
+            (cluster.cluster_id(), cluster.side(), cluster.alias()),
+            ("c1", Side::Source, "A")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_not_up_yet_is_waited_for() {
+        let port = port().await;
+        let connecting = tokio::spawn(Cluster::connect(config(vec![format!("127.0.0.1:{port}")])));
+        tokio::task::yield_now().await;
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let _broker = ScriptedBroker::at(listener, move |asked| asked.healthy(&[(1, port)], &[]));
+        connecting.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn addresses_that_are_none_are_refused_before_anything_is_tried() {
+        for bootstrap in [vec![], vec!["nowhere".to_owned()]] {
+            let error = Cluster::connect(config(bootstrap)).await.unwrap_err();
+            assert!(matches!(error, ClusterError::BadAddress { .. }), "{error}");
+            assert_eq!(error.recovery(), Recovery::Stop);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broker_of_another_cluster_is_refused() {
+        let moved = Arc::new(AtomicBool::new(false));
+        let has_moved = Arc::clone(&moved);
+        let listener = listener().await;
+        let port = listener.local_addr().unwrap().port();
+        let broker = ScriptedBroker::at(listener, move |asked| {
+            match (asked.api, has_moved.load(Ordering::SeqCst)) {
+                (ApiKey::Metadata, true) => asked.answer(&metadata("c2", &[(1, port)], &[])),
+                _ => asked.healthy(&[(1, port)], &[]),
+            }
+        });
+        let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
+        moved.store(true, Ordering::SeqCst);
+
+        let dialled = cluster.connection(1, Purpose::Fetch(0)).await.unwrap_err();
+        let refreshed = cluster.refresh_metadata(TopicSelection::All).await.unwrap_err();
+
+        assert!(matches!(dialled, ClusterError::WrongCluster { .. }), "{dialled}");
+        assert!(
+            with_causes(&refreshed).contains("belongs to cluster c2, not to c1"),
+            "{refreshed}"
+        );
+        assert_eq!(refreshed.recovery(), Recovery::Stop);
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_not_in_the_metadata_is_an_error() {
+        let broker = broker(|_| None).await;
+        let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
+        let error = cluster.connection(7, Purpose::Admin).await.unwrap_err();
+        assert!(
+            matches!(error, ClusterError::UnknownBroker { broker_id: 7, .. }),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn many_who_ask_at_once_share_one_connection() {
+        let broker = broker(|_| None).await;
+        let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
+        let mut asking = JoinSet::new();
+        for _ in 0..20 {
+            let cluster = cluster.clone();
+            asking.spawn(async move { cluster.connection(1, Purpose::Fetch(0)).await.unwrap() });
+        }
+        let connections = asking.join_all().await;
+        assert!(connections.iter().all(|connection| connection.is(&connections[0])));
+        assert_eq!(
+            broker.asked(ApiKey::ApiVersions).len(),
+            2,
+            "one for the bootstrap, one for all others"
+        );
+    }
+
+    #[tokio::test]
+    async fn many_who_wait_for_one_dial_share_its_failure() {
+        let connections = AtomicUsize::new(0);
+        let broker = broker(move |asked| {
+            let is_first = asked.connection == 0;
+            (!is_first && asked.api == ApiKey::ApiVersions).then(|| {
+                connections.fetch_add(1, Ordering::SeqCst);
+                Say::Nothing
+            })
+        });
+        let broker = broker.await;
+        let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
+        let mut asking = JoinSet::new();
+        for _ in 0..20 {
+            let cluster = cluster.clone();
+            asking.spawn(async move { cluster.connection(1, Purpose::Fetch(0)).await.unwrap_err() });
+        }
+        assert!(
+            asking
+                .join_all()
+                .await
+                .iter()
+                .all(|error| matches!(error, ClusterError::TimedOut { .. }))
+        );
+        assert_eq!(
+            broker.asked(ApiKey::ApiVersions).len(),
+            2,
+            "one for the bootstrap, one for all others"
+        );
+    }
+
+    #[tokio::test]
+    async fn each_purpose_has_its_own_connection() {
+        let broker = broker(|_| None).await;
+        let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
+        let fetch = cluster.connection(1, Purpose::Fetch(0)).await.unwrap();
+        for purpose in [Purpose::Fetch(1), Purpose::Produce(0), Purpose::Admin] {
+            assert!(!cluster.connection(1, purpose).await.unwrap().is(&fetch), "{purpose:?}");
+        }
+        assert!(cluster.connection(1, Purpose::Fetch(0)).await.unwrap().is(&fetch));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_broker_closes_while_idle_is_replaced() {
+        let broker = broker(|asked| match asked.api {
+            ApiKey::DescribeCluster => Some(asked.answer_and_close(&DescribeClusterResponse::default())),
+            _ => None,
+        });
+        let broker = broker.await;
+        let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
+        let first = cluster.connection(1, Purpose::Admin).await.unwrap();
+        first.call(DescribeClusterRequest::default()).await.unwrap();
+        while first.is_alive() {
+            tokio::task::yield_now().await;
+        }
+        let second = cluster.connection(1, Purpose::Admin).await.unwrap();
+        second.call(DescribeClusterRequest::default()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn when_a_broker_moves_its_connection_is_closed_and_the_next_goes_to_its_new_address() {
+        let new = listener().await;
+        let new_port = new.local_addr().unwrap().port();
+        let answers = AtomicUsize::new(0);
+        // The first two answers are those to the bootstrap and to the handshake of the connection.
+        let old = broker(move |asked| {
+            let moved = asked.api == ApiKey::Metadata && answers.fetch_add(1, Ordering::SeqCst) >= 2;
+            moved.then(|| asked.answer(&metadata("c1", &[(1, new_port)], &[])))
+        });
+        let old = old.await;
+        let new = ScriptedBroker::at(new, move |asked| asked.healthy(&[(1, new_port)], &[]));
+        let cluster = Cluster::connect(config(vec![old.address()])).await.unwrap();
+        let before = cluster.connection(1, Purpose::Admin).await.unwrap();
+
+        cluster.refresh_metadata(TopicSelection::All).await.unwrap();
+
+        assert!(!before.is_alive());
+        let after = cluster.connection(1, Purpose::Admin).await.unwrap();
+        assert_eq!(*after.peer().address, *new.address());
+    }
+
+    #[tokio::test]
+    async fn refreshes_that_are_asked_for_together_are_one() {
+        let broker = broker(|_| None).await;
+        let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
+        cluster.connection(1, Purpose::Admin).await.unwrap();
+        let before = broker.asked(ApiKey::Metadata).len();
+        let mut asking = JoinSet::new();
+        for index in 0..20 {
+            let cluster = cluster.clone();
+            let topics = TopicSelection::Names(vec![format!("t{index}")]);
+            asking.spawn(async move { cluster.refresh_metadata(topics).await.unwrap().generation });
+        }
+        asking.join_all().await;
+        let requests: Vec<_> = broker.asked(ApiKey::Metadata).split_off(before);
+        assert!(requests.len() <= 2, "{}", requests.len());
+        let topics: usize = requests
+            .iter()
+            .filter_map(|asked| asked.request::<MetadataRequest>().topics)
+            .map(|t| t.len())
+            .sum();
+        assert_eq!(topics, 20);
+    }
+
+    #[tokio::test]
+    async fn metadata_that_grows_old_is_asked_for_again() {
+        let broker = broker(|_| None).await;
+        let mut config = config(vec![broker.address()]);
+        config.metadata_max_age = Duration::from_millis(1);
+        let cluster = Cluster::connect(config).await.unwrap();
+        let mut changes = cluster.metadata_changes();
+        for _ in 0..3 {
+            changes.changed().await.unwrap();
+        }
+        assert!(cluster.metadata().generation > 3);
+    }
+
+    #[tokio::test]
+    async fn a_throttled_connection_waits_and_the_others_do_not() {
+        let broker = broker(|asked| {
+            let answer = DescribeClusterResponse::default().with_throttle_time_ms(200);
+            (asked.api == ApiKey::DescribeCluster).then(|| asked.answer(&answer))
+        });
+        let broker = broker.await;
+        let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
+        let throttled = cluster.connection(1, Purpose::Admin).await.unwrap();
+        let other = cluster.connection(1, Purpose::Fetch(0)).await.unwrap();
+        throttled.call(DescribeClusterRequest::default()).await.unwrap();
+
+        let begin = now();
+        other.call(DescribeClusterRequest::default()).await.unwrap();
+        assert!(begin.elapsed() < Duration::from_millis(150), "{:?}", begin.elapsed());
+        throttled.call(DescribeClusterRequest::default()).await.unwrap();
+        assert!(begin.elapsed() >= Duration::from_millis(150), "{:?}", begin.elapsed());
+    }
+
+    #[tokio::test]
+    async fn what_a_throttled_connection_holds_back_when_it_ends_was_not_sent() {
+        let broker = broker(|asked| {
+            let answer = DescribeClusterResponse::default().with_throttle_time_ms(60_000);
+            (asked.api == ApiKey::DescribeCluster).then(|| asked.answer(&answer))
+        });
+        let broker = broker.await;
+        let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
+        let connection = cluster.connection(1, Purpose::Admin).await.unwrap();
+        connection.call(DescribeClusterRequest::default()).await.unwrap();
+        let held = tokio::spawn({
+            let connection = connection.clone();
+            async move { connection.call(DescribeClusterRequest::default()).await.unwrap_err() }
+        });
+        tokio::task::yield_now().await;
+        drop(broker);
+        let error = held.await.unwrap();
+        assert!(
+            matches!(error, ClusterError::Disconnected { sent: false, .. }),
+            "{error}"
+        );
+        assert!(!error.is_outcome_unknown());
+    }
+}

@@ -147,3 +147,240 @@ pub(super) fn check_cluster_id(peer: &Peer, answer: &MetadataResponse, expected:
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::client::Cluster;
+    use crate::cluster::connections::Purpose;
+    use crate::cluster::error::{ConnectionFailure, with_causes};
+    use crate::cluster::scripted_broker::{
+        Asked, Say, ScriptedBroker, all_versions, config, encoded, listener, metadata,
+    };
+    use crate::protocol::primitives::WireError;
+    use kafka_protocol::messages::{
+        ApiVersionsRequest, ApiVersionsResponse, DescribeClusterRequest, DescribeClusterResponse,
+    };
+
+    /// A healthy broker with id 1, but for its answers to DescribeCluster.
+    async fn broker(say: impl Fn(&Asked) -> Say + Send + Sync + 'static) -> (ScriptedBroker, Connection) {
+        let listener = listener().await;
+        let port = listener.local_addr().unwrap().port();
+        let broker = ScriptedBroker::at(listener, move |asked| match asked.api {
+            ApiKey::DescribeCluster => say(asked),
+            _ => asked.healthy(&[(1, port)], &[]),
+        });
+        let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
+        let connection = cluster.connection(1, Purpose::Admin).await.unwrap();
+        (broker, connection)
+    }
+
+    async fn ask(connection: &Connection) -> ClusterError {
+        let request = DescribeClusterRequest::default();
+        let begin = crate::cluster::now();
+        let error = connection.call(request).await.unwrap_err();
+        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+        let text = error.to_string();
+        assert!(text.contains("source cluster A, broker 1 at 127.0.0.1:"), "{text}");
+        assert!(text.contains("DescribeCluster"), "{text}");
+        assert!(!connection.is_alive());
+        error
+    }
+
+    /// What comes of such an answer.
+    async fn ask_and_hear(say: impl Fn(&Asked) -> Say + Send + Sync + 'static) -> ClusterError {
+        let (_broker, connection) = broker(say).await;
+        ask(&connection).await
+    }
+
+    #[tokio::test]
+    async fn silence_is_a_time_out() {
+        let error = ask_and_hear(|_| Say::Nothing).await;
+        assert!(matches!(error, ClusterError::TimedOut { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn half_a_frame_and_silence_is_a_time_out() {
+        let error = ask_and_hear(|asked| Say::Bytes(asked.frame(&[0; 100])[..50].to_vec())).await;
+        assert!(matches!(error, ClusterError::TimedOut { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn closing_in_mid_frame_is_a_lost_connection() {
+        let error = ask_and_hear(|asked| Say::BytesAndClose(asked.frame(&[0; 100])[..50].to_vec())).await;
+        let ClusterError::Disconnected { cause, sent: true, .. } = error else {
+            panic!("{error}")
+        };
+        assert!(
+            matches!(cause, ConnectionFailure::ClosedMidFrame { have: 46, .. }),
+            "{cause}"
+        );
+    }
+
+    #[tokio::test]
+    async fn closing_without_an_answer_is_a_lost_connection() {
+        let error = ask_and_hear(|_| Say::Close).await;
+        assert!(
+            matches!(error, ClusterError::Disconnected { sent: true, .. }),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn garbage_is_refused() {
+        for bytes in [
+            b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+            vec![0xff; 64],
+            vec![0; 64],
+        ] {
+            let error = ask_and_hear(move |_| Say::Bytes(bytes.clone())).await;
+            assert!(matches!(error, ClusterError::Malformed { .. }), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_absurd_length_is_refused() {
+        let error = ask_and_hear(|asked| {
+            let mut frame = asked.frame(&[]);
+            frame[..4].copy_from_slice(&i32::MAX.to_be_bytes());
+            Say::Bytes(frame)
+        });
+        let ClusterError::Malformed { cause, .. } = error.await else {
+            panic!()
+        };
+        assert_eq!(cause, Malformed::Wire(WireError::FrameLength { length: i32::MAX }));
+    }
+
+    #[tokio::test]
+    async fn another_correlation_id_is_refused() {
+        let error = ask_and_hear(|asked| {
+            let mut frame = asked.frame(&[]);
+            frame[7] ^= 1;
+            Say::Bytes(frame)
+        });
+        let ClusterError::Malformed { cause, .. } = error.await else {
+            panic!()
+        };
+        assert!(matches!(cause, Malformed::CorrelationId { .. }), "{cause}");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_claims_absurd_counts_is_refused_and_the_connection_goes_on() {
+        let (_broker, connection) = broker(|asked| Say::Answer(vec![0xff; asked.version as usize + 40])).await;
+        let error = connection.call(DescribeClusterRequest::default()).await.unwrap_err();
+        assert!(matches!(error, ClusterError::Malformed { .. }), "{error}");
+        assert!(connection.is_alive(), "frames are still told apart");
+    }
+
+    #[tokio::test]
+    async fn bytes_after_the_body_are_refused() {
+        let (_broker, connection) = broker(|asked| {
+            let mut body = encoded(&DescribeClusterResponse::default(), asked.version);
+            body.push(0);
+            Say::Answer(body)
+        })
+        .await;
+        let error = connection.call(DescribeClusterRequest::default()).await.unwrap_err();
+        assert!(with_causes(&error).contains("left over"), "{}", with_causes(&error));
+    }
+
+    #[tokio::test]
+    async fn a_second_answer_ends_the_connection() {
+        let (_broker, connection) = broker(|asked| {
+            let body = encoded(&DescribeClusterResponse::default(), asked.version);
+            Say::Bytes([asked.frame(&body), asked.frame(&body)].concat())
+        })
+        .await;
+        connection.call(DescribeClusterRequest::default()).await.unwrap();
+        while connection.is_alive() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_behind_one_that_is_not_answered_fail_with_it() {
+        let (_broker, connection) = broker(|_| Say::Nothing).await;
+        let api = ApiKey::DescribeCluster;
+        let send = || {
+            connection.send(api, 0, Duration::ZERO, |id, client| {
+                crate::cluster::call::whole_frame(api, 0, id, client, &[0, 0])
+            })
+        };
+        let (first, second) = (send(), send());
+        let (first, second) = tokio::join!(first.body(), second.body());
+        assert!(matches!(first, Err(ClusterError::TimedOut { .. })), "{first:?}");
+        let Err(ClusterError::Disconnected { cause, sent: true, .. }) = second else {
+            panic!("{second:?}")
+        };
+        assert!(matches!(cause, ConnectionFailure::TimedOut { .. }), "{cause}");
+        let Err(ClusterError::Disconnected { sent: false, .. }) = send().body().await else {
+            panic!("it is over")
+        };
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_knows_only_version_0_of_api_versions_is_asked_in_that() {
+        let listener = listener().await;
+        let port = listener.local_addr().unwrap().port();
+        let broker = ScriptedBroker::at(listener, move |asked| match (asked.api, asked.version) {
+            (ApiKey::ApiVersions, 0) => asked.answer(&all_versions()),
+            (ApiKey::ApiVersions, _) => asked.answer_in(&ApiVersionsResponse::default().with_error_code(35), 0),
+            _ => asked.healthy(&[(1, port)], &[]),
+        });
+        let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
+        assert_eq!(cluster.cluster_id(), "c1");
+        let versions: Vec<_> = broker
+            .asked(ApiKey::ApiVersions)
+            .iter()
+            .map(|asked| asked.version)
+            .collect();
+        assert_eq!(versions, [3, 0]);
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_says_which_versions_of_api_versions_it_knows_is_asked_in_the_newest() {
+        let listener = listener().await;
+        let port = listener.local_addr().unwrap().port();
+        let broker = ScriptedBroker::at(listener, move |asked| match (asked.api, asked.version) {
+            (ApiKey::ApiVersions, 3) => {
+                let mut known = all_versions();
+                known.api_keys.retain(|entry| entry.api_key == ApiVersionsRequest::KEY);
+                known.api_keys[0].max_version = 2;
+                asked.answer_in(&known.with_error_code(35), 0)
+            }
+            _ => asked.healthy(&[(1, port)], &[]),
+        });
+        Cluster::connect(config(vec![broker.address()])).await.unwrap();
+        assert_eq!(broker.asked(ApiKey::ApiVersions)[1].version, 2);
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_refuses_every_version_of_api_versions_is_given_up() {
+        let broker =
+            ScriptedBroker::start(|asked| asked.answer_in(&ApiVersionsResponse::default().with_error_code(35), 0));
+        let broker = broker.await;
+        let error = Cluster::connect(config(vec![broker.address()])).await.unwrap_err();
+        assert!(
+            error.to_string().contains("refused ApiVersions: UNSUPPORTED_VERSION"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_api_that_the_broker_lacks_is_an_error_that_says_so() {
+        let listener = listener().await;
+        let port = listener.local_addr().unwrap().port();
+        let broker = ScriptedBroker::at(listener, move |asked| match asked.api {
+            ApiKey::ApiVersions => {
+                let mut some = all_versions();
+                some.api_keys.retain(|entry| entry.api_key == ApiKey::Metadata as i16);
+                asked.answer(&some)
+            }
+            _ => asked.answer(&metadata("c1", &[(1, port)], &[])),
+        });
+        let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
+        let connection = cluster.connection(1, Purpose::Admin).await.unwrap();
+        let error = connection.call(DescribeClusterRequest::default()).await.unwrap_err();
+        assert!(error.to_string().contains("speaks no DescribeCluster"), "{error}");
+    }
+}

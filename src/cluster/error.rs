@@ -143,8 +143,13 @@ pub enum ClusterError {
         partition: i32,
     },
 
-    #[error("{side} cluster {alias} has no topic {topic}, or does not show it")]
-    NoTopic { side: Side, alias: Arc<str>, topic: String },
+    #[error("{side} cluster {alias} has no {subject}, or does not show it")]
+    NoTopic {
+        side: Side,
+        alias: Arc<str>,
+        /// `topic orders`, or `partition 7 of topic orders`.
+        subject: String,
+    },
 
     /// More requests wait for the connection than ought to.
     #[error("more than {limit} requests wait for {peer}")]
@@ -232,7 +237,7 @@ impl ClusterError {
         }
     }
 
-    /// Whether a topic does not exist, by what was heard last.
+    /// Whether a topic or partition does not exist, by what was heard last.
     pub fn is_unknown_topic(&self) -> bool {
         match self {
             Self::NoTopic { .. } => true,

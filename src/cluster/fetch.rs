@@ -175,3 +175,159 @@ fn error(connection: &Connection, failure: SessionFailure) -> ClusterError {
 
 const LAST_BY_NAME: i16 = 12;
 const FIRST_WITH_SESSIONS: i16 = 7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::client::Cluster;
+    use crate::cluster::connections::Purpose;
+    use crate::cluster::scripted_broker::{ScriptedBroker, config, listener};
+    use crate::protocol::error_code::ErrorCode;
+    use crate::protocol::versions;
+    use kafka_protocol::messages::FetchResponse;
+    use kafka_protocol::protocol::{Decodable, Encodable};
+
+    const OPTIONS: FetchOptions = FetchOptions {
+        max_wait_ms: 100,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        isolation: Isolation::ReadCommitted,
+    };
+
+    fn wanted(topics: u128, partitions: i32) -> Vec<FetchPartition> {
+        let partition = |topic, partition| FetchPartition {
+            topic: format!("t{topic}").into(),
+            topic_id: Uuid::from_u128(topic),
+            partition,
+            fetch_offset: 5,
+            current_leader_epoch: 3,
+            last_fetched_epoch: 2,
+            max_bytes: 1000,
+        };
+        (1..=topics)
+            .flat_map(|topic| (0..partitions).map(move |index| partition(topic, index)))
+            .collect()
+    }
+
+    #[test]
+    fn every_version_that_we_speak_can_be_written() {
+        let (min, max) = versions::spoken(ApiKey::Fetch).unwrap();
+        for version in min..=max {
+            let request = SessionRequest {
+                session_id: 9,
+                session_epoch: 4,
+                partitions: wanted(2, 3),
+                forgotten: if version >= FIRST_WITH_SESSIONS {
+                    wanted(1, 1)
+                } else {
+                    Vec::new()
+                },
+            };
+            let mut body = Vec::new();
+            encode(&request, version, &OPTIONS).encode(&mut body, version).unwrap();
+            let read = FetchRequest::decode(&mut bytes::Bytes::from(body), version).unwrap();
+            assert_eq!(
+                (read.topics.len(), read.topics[1].partitions.len()),
+                (2, 3),
+                "{version}"
+            );
+            assert_eq!(read.topics[0].partitions[0].fetch_offset, 5);
+            let epochs = if version >= 12 {
+                (3, 2)
+            } else if version >= 9 {
+                (3, -1)
+            } else {
+                (-1, -1)
+            };
+            let partition = &read.topics[0].partitions[0];
+            assert_eq!(
+                (partition.current_leader_epoch, partition.last_fetched_epoch),
+                epochs,
+                "{version}"
+            );
+            let session = if version >= FIRST_WITH_SESSIONS {
+                (9, 4)
+            } else {
+                (0, -1)
+            };
+            assert_eq!((read.session_id, read.session_epoch), session, "{version}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_partitions_stays() {
+        let mut mixed = wanted(2, 2);
+        mixed.swap(1, 2);
+        let request = SessionRequest {
+            session_id: 0,
+            session_epoch: 0,
+            partitions: mixed,
+            forgotten: Vec::new(),
+        };
+        let encoded = encode(&request, 17, &OPTIONS);
+        let order: Vec<_> = encoded
+            .topics
+            .iter()
+            .flat_map(|topic| {
+                topic
+                    .partitions
+                    .iter()
+                    .map(|partition| (topic.topic.to_string(), partition.partition))
+            })
+            .collect();
+        assert_eq!(
+            order,
+            [("t1".into(), 0), ("t2".into(), 0), ("t1".into(), 1), ("t2".into(), 1)]
+        );
+    }
+
+    /// Fetches twice from a broker that answers the n-th request with the n-th code.
+    async fn fetch_twice(codes: &'static [i16]) -> (Vec<(i32, usize)>, Vec<Option<ErrorCode>>) {
+        let listener = listener().await;
+        let port = listener.local_addr().unwrap().port();
+        let count = std::sync::atomic::AtomicUsize::new(0);
+        let broker = ScriptedBroker::at(listener, move |asked| match asked.api {
+            ApiKey::Fetch => {
+                let code = codes[count.fetch_add(1, std::sync::atomic::Ordering::SeqCst)];
+                let session_id = if code == 0 { 9 } else { 0 };
+                asked.answer(
+                    &FetchResponse::default()
+                        .with_error_code(code)
+                        .with_session_id(session_id),
+                )
+            }
+            _ => asked.healthy(&[(1, port)], &[]),
+        });
+        let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
+        let connection = cluster.connection(1, Purpose::Fetch(0)).await.unwrap();
+        let mut session = FetchSession::default();
+        let mut outcomes = Vec::new();
+        for _ in 0..2 {
+            let fetched = fetch(&connection, &mut session, &wanted(2, 10), &OPTIONS).await;
+            outcomes.push(fetched.err().and_then(|error| error.code()));
+        }
+        let requests = broker.asked(ApiKey::Fetch);
+        let shapes = requests.iter().map(|asked| {
+            let request = asked.request::<FetchRequest>();
+            (
+                request.session_epoch,
+                request.topics.iter().map(|topic| topic.partitions.len()).sum(),
+            )
+        });
+        (shapes.collect(), outcomes)
+    }
+
+    #[tokio::test]
+    async fn a_lost_session_is_replaced_without_the_caller_noticing() {
+        let (requests, outcomes) = fetch_twice(&[0, 70, 0]).await;
+        assert_eq!(requests, [(0, 20), (1, 0), (0, 20)]);
+        assert_eq!(outcomes, [None, None]);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_lost_again_at_once_is_an_error() {
+        let (requests, outcomes) = fetch_twice(&[0, 71, 71]).await;
+        assert_eq!(requests, [(0, 20), (1, 0), (0, 20)]);
+        assert_eq!(outcomes, [None, Some(ErrorCode::InvalidFetchSessionEpoch)]);
+    }
+}

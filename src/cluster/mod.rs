@@ -45,6 +45,8 @@ pub mod metadata;
 mod outgoing;
 pub mod produce;
 mod refresher;
+#[cfg(test)]
+mod scripted_broker;
 mod throttle;
 mod wire;
 

@@ -16,7 +16,6 @@ use crate::cluster::error::{ClusterError, Malformed};
 use crate::cluster::fetch::Isolation;
 use crate::cluster::metadata::TopicSelection;
 use crate::protocol::ApiKey;
-use crate::protocol::error_code::ErrorCode;
 
 /// Which offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,9 +102,9 @@ impl Cluster {
         while let Some(answered) = asked.join_next().await {
             answers.extend(answered.into_iter().flatten());
         }
-        let unasked = |(topic, partition): &Partition| match metadata.topics.get(topic) {
-            Some(known) if known.error == ErrorCode::None => Err(self.no_leader(topic, *partition)),
-            _ => Err(self.no_topic(topic)),
+        let unasked = |(topic, partition): &Partition| match metadata.partition(topic, *partition) {
+            Some(_) => Err(self.no_leader(topic, *partition)),
+            None => Err(self.no_topic(subject(topic, *partition))),
         };
         let answer = |partition| answers.get(partition).cloned().unwrap_or_else(|| unasked(partition));
         Ok(partitions.iter().map(answer).collect())

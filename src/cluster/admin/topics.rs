@@ -50,23 +50,22 @@ impl Cluster {
     /// Waits until each partition of these topics has a leader, as after they were created.
     pub async fn await_leaders(&self, names: Vec<String>) -> Result<Arc<Metadata>, ClusterError> {
         let topics = TopicSelection::Names(names.clone());
-        let attempt = async || {
-            let metadata = self.refresh_metadata(topics.clone()).await?;
-            match names.iter().find_map(|name| self.leaderless(&metadata, name)) {
-                None => Ok(metadata),
-                Some(error) => Err(error),
-            }
+        self.refresh_metadata(topics.clone()).await?;
+        let look = async || {
+            let metadata = self.metadata();
+            let missing = names.iter().find_map(|name| self.leaderless(&metadata, name));
+            missing.map_or(Ok(metadata), Err)
         };
-        Retry::new(self, TopicSelection::Names(Vec::new())).run(attempt).await
+        Retry::new(self, topics).run(look).await
     }
 
     fn leaderless(&self, metadata: &Metadata, name: &str) -> Option<ClusterError> {
         match metadata.topics.get(name) {
-            Some(topic) if topic.error == ErrorCode::None => {
-                let leaderless = topic.partitions.iter().find(|partition| partition.leader.is_none());
+            Some(known) if known.error == ErrorCode::None => {
+                let leaderless = known.partitions.iter().find(|partition| partition.leader.is_none());
                 leaderless.map(|partition| self.no_leader(name, partition.partition))
             }
-            _ => Some(self.no_topic(name)),
+            _ => Some(self.no_topic(topic(name))),
         }
     }
 
