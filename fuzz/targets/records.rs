@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
         previous = record.offset_delta;
         let _ = decoded.timestamp(&record);
         let key_and_value = record.key.unwrap_or_default().len() + record.value.unwrap_or_default().len();
-        let headers = record.headers.remaining();
+        let headers = record.headers.len();
         assert!(key_and_value + 2 * headers <= record.after_offset_delta.len());
         assert_eq!(
             record.headers.count(),
