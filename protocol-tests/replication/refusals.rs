@@ -42,12 +42,13 @@ fn a_wrong_command_line_is_exit_code_2() {
 
 /// Whatever is at the address instead of a broker, the copy gives up within a minute and names the address.
 fn assert_given_up(address: SocketAddr, says: &str) {
+    let address = address.to_string();
     let outcome = Copy::bare()
-        .arg("--from", address.to_string())
-        .arg("--to", closed_address().to_string())
+        .arg("--from", &address)
+        .arg("--to", &address)
         .arg("--topics", ".*")
         .run();
-    outcome.assert_failed(1, &[&address.to_string(), "source", says]);
+    outcome.assert_failed(1, &[&address, says]);
     assert!(outcome.took < Duration::from_secs(60), "{:?}", outcome.took);
 }
 
@@ -111,7 +112,7 @@ fn one_living_address_among_dead_ones_is_enough() {
 #[ignore = "needs Apache Kafka (Java 17 and Maven)"]
 fn no_topic_that_matches_is_exit_code_1() {
     let pair = Pair::new("none-such");
-    pair.copy().run().assert_failed(1, &[&pair.topic, "source"]);
+    pair.copy().run().assert_failed(1, &["no topic", "source"]);
 }
 
 #[test]

@@ -29,6 +29,7 @@ final class Topics {
         try (Admin admin = Admin.create(command.client())) {
             NewTopic topic = new NewTopic(command.topic(), Optional.of(command.number("partitions")), Optional.empty());
             admin.createTopics(List.of(topic.configs(command.configs()))).all().get();
+            awaitLeaders(admin, command.topic(), command.number("partitions"));
             return List.of();
         }
     }
@@ -37,8 +38,22 @@ final class Topics {
         try (Admin admin = Admin.create(command.client())) {
             NewPartitions partitions = NewPartitions.increaseTo(command.number("partitions"));
             admin.createPartitions(Map.of(command.topic(), partitions)).all().get();
+            awaitLeaders(admin, command.topic(), command.number("partitions"));
             return List.of();
         }
+    }
+
+    /**
+     * A producer that comes before a new partition's leader can lock itself out: its first batch is refused, its second
+     * is taken, since a leader takes any sequence from a producer that it does not know, and the first one is out of
+     * order for ever. ListOffsets is tried again until the leader answers it.
+     */
+    private static void awaitLeaders(Admin admin, String topic, int partitions) throws Exception {
+        Map<TopicPartition, OffsetSpec> all = new HashMap<>();
+        for (int partition = 0; partition < partitions; partition++) {
+            all.put(new TopicPartition(topic, partition), OffsetSpec.latest());
+        }
+        admin.listOffsets(all).all().get();
     }
 
     static List<String> alterConfigs(Command command) throws Exception {
