@@ -29,7 +29,10 @@ const LONG_FILES: [(&str, &str); 2] = [
         "src/protocol/primitives.rs",
         "each scalar type of the wire, read and written, with its claims",
     ),
-    ("src/protocol/response_schemas.rs", "one table: the layouts of responses"),
+    (
+        "src/protocol/response_schemas.rs",
+        "one table: the layouts of responses",
+    ),
 ];
 
 /// Names that a folder without the I/O mark must not use: what a core knows comes in as a value.

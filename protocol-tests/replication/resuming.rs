@@ -1,8 +1,6 @@
 //! Where a copy begins, and where the next one goes on.
 
-use std::collections::HashSet;
-
-use crate::kafka::{Dump, Produce, Signal, Timestamps, assert_same, eventually};
+use crate::kafka::{Produce, Signal, Timestamps, assert_same, eventually};
 use crate::pair::Pair;
 
 /// Some thirty megabytes, so that a copy takes a while.
@@ -143,20 +141,10 @@ fn a_crash_in_the_middle_loses_nothing() {
 
     let (source, target) = (pair.committed(), pair.arrived());
     let repeated = target.len() - source.len();
-    assert_same(&source, &without_repeats(target), Timestamps::Equal);
+    assert_same(&source, &target.without_repeats(), Timestamps::Equal);
     match summary.text("/guarantee") {
         "exactly-once" => assert_eq!(repeated, 0),
         "at-least-once" => assert!(!summary.text("/guarantee_reason").is_empty()),
         other => panic!("no such guarantee: {other}"),
     }
-}
-
-/// The first of each record. They have different keys in the topics for which this is used.
-fn without_repeats(dump: Dump) -> Dump {
-    let mut seen = HashSet::new();
-    let records = dump
-        .0
-        .into_iter()
-        .filter(|record| seen.insert((record.partition, record.key.clone())));
-    Dump(records.collect())
 }
