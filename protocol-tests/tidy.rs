@@ -24,14 +24,27 @@ const TOP_LEVEL: [&str; 11] = [
 const LONG_FILE: usize = 500;
 
 /// Longer files, each with the reason why it holds one idea.
-const LONG_FILES: [(&str, &str); 2] = [
+const LONG_FILES: [(&str, &str); 6] = [
+    (
+        "src/cluster/client.rs",
+        "a cluster's connections and metadata, and the order in which they are tried",
+    ),
     (
         "src/protocol/primitives.rs",
         "each scalar type of the wire, read and written, with its claims",
     ),
     (
         "src/protocol/response_schemas.rs",
-        "one table: the layouts of responses",
+        "a table: the shape of each response and version",
+    ),
+    (
+        "src/replication/flow.rs",
+        "one state machine: which partitions fetch and produce together",
+    ),
+    ("src/replication/partition.rs", "one state machine, and its claims"),
+    (
+        "src/sandbox/core/mod.rs",
+        "one value: the cluster, and how it serves a request",
     ),
 ];
 
@@ -91,7 +104,7 @@ fn only_folders_marked_for_it_do_io() {
             let allowed = match folder.io {
                 Io::Everywhere => true,
                 Io::Nowhere => false,
-                Io::AtItsEdge => module_docs(&file).contains("I/O"),
+                Io::AtItsEdge => file.parent() == Some(&root().join("src").join(&folder.name)),
             };
             let code = code_without_tests(&file);
             for name in IO_NAMES {
@@ -246,6 +259,7 @@ struct Folder {
 
 enum Io {
     Everywhere,
+    /// In the folder's own files; those of its folders do none.
     AtItsEdge,
     Nowhere,
 }
