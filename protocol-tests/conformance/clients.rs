@@ -1,6 +1,10 @@
 //! The sandbox as Kafka's own clients see it.
 
-use crate::broker::sandbox;
+use std::sync::OnceLock;
+
+use kferry::sandbox::{Sandbox, SandboxOptions};
+use tokio::runtime::Runtime;
+
 use crate::kafka::{self, Isolation, Judge, Produce, Timestamps, assert_same};
 
 #[test]
@@ -35,4 +39,15 @@ fn java_and_librdkafka_work_with_the_sandbox() {
     );
     assert_eq!(judge.offsets(sandbox, topic)[0].0, 10);
     assert!(judge.topics(sandbox).contains(&(topic.to_owned(), 3)));
+}
+
+/// A sandbox that runs until the process ends: the clients are other processes, and the tests of them block.
+fn sandbox() -> &'static Sandbox {
+    static RUNNING: OnceLock<(Runtime, Sandbox)> = OnceLock::new();
+    let (_, sandbox) = RUNNING.get_or_init(|| {
+        let runtime = Runtime::new().expect("a runtime");
+        let sandbox = runtime.block_on(Sandbox::start(SandboxOptions::default()));
+        (runtime, sandbox.expect("a sandbox"))
+    });
+    sandbox
 }

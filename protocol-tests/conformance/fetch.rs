@@ -1,173 +1,360 @@
-//! What a fetch returns, from where, and how much.
+//! Reading: where a fetch begins and ends, what it waits for, and by which names it asks.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::{DeleteRecordsRequest, FetchRequest, FetchResponse};
+use kafka_protocol::messages::MetadataRequest;
+use kafka_protocol::messages::fetch_response::PartitionData;
 use kferry::protocol::error_code::ErrorCode;
+use uuid::Uuid;
 
-use crate::batches::{TIMESTAMP, batch};
-use crate::broker::Case;
-use crate::client::{Fetch, headers};
+use crate::batch::{Batch, batches, now_ms, stamp};
+use crate::cluster::TestCluster;
+use crate::kafka::Version;
+use crate::probe::Fetch;
 
-/// The case's topic, with batches of 3 records each.
-fn batches_of_three(case: &mut Case, count: usize) {
-    case.create_topic(&[]);
-    for _ in 0..count {
-        assert_eq!(case.produce(&batch(3)).error_code, 0);
+cases! {
+    a_batch_comes_whole_although_the_offset_lies_inside_it,
+    a_batch_comes_as_it_was_sent_but_for_its_place,
+    one_batch_comes_whole_however_small_the_limit_and_others_are_cut,
+    an_offset_outside_the_log_is_out_of_range,
+    a_fetch_at_the_end_waits_for_its_time,
+    a_fetch_at_the_end_is_answered_when_data_comes,
+    a_long_poll_holds_up_what_comes_behind_it,
+    a_leader_epoch_from_the_future_is_unknown,
+    a_reader_of_an_epoch_that_ended_before_is_told_where,
+    a_reader_of_an_epoch_that_never_was_is_out_of_range,
+    an_unknown_topic_is_not_found,
+    a_topic_of_the_same_name_is_served_in_silence,
+    a_topic_id_that_is_not_known_is_refused,
+    the_id_of_a_topic_that_was_made_anew_is_refused,
+    a_topic_made_anew_in_a_session_is_another,
+    a_session_answers_about_what_has_changed,
+    a_session_that_is_not_known_or_out_of_step_is_refused,
+}
+
+async fn a_batch_comes_whole_although_the_offset_lies_inside_it(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    cluster.probe.produce(&topic, &Batch::of(3)).await;
+    cluster.probe.produce(&topic, &Batch::of(3)).await;
+
+    for (offset, first) in [(0, 0), (2, 0), (3, 3), (5, 3)] {
+        let fetched = cluster.probe.fetch(&Fetch::from(&topic, offset)).await;
+        let batches = batches(fetched.records.expect("records"));
+        assert_eq!(batches[0].header.base_offset(), first, "from {offset}");
     }
 }
 
-fn error(case: &mut Case, fetch: Fetch) -> ErrorCode {
-    ErrorCode::from_wire(case.fetch(fetch).error_code)
+async fn a_batch_comes_as_it_was_sent_but_for_its_place(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    cluster.probe.produce(&topic, &Batch::of(3)).await;
+    let sent = Batch::by(stamp(1 << 40, 3, 7), 2);
+    cluster.probe.produce(&topic, &sent).await;
+
+    let fetched = cluster.probe.fetch(&Fetch::from(&topic, 3)).await;
+
+    let stored = &batches(fetched.records.expect("records"))[0];
+    assert_eq!(stored.payload(), sent.payload());
+    // Base offset and leader epoch are the leader's; everything else, the CRC too, is the producer's.
+    let (theirs, ours) = (stored.header.as_bytes(), sent.bytes());
+    assert_eq!(
+        (stored.header.base_offset(), stored.header.partition_leader_epoch()),
+        (3, 0)
+    );
+    assert_eq!((&theirs[8..12], &theirs[16..]), (&ours[8..12], &ours[16..61]));
 }
 
-pub(crate) fn an_offset_within_a_batch_returns_the_whole_batch(case: &mut Case) {
-    batches_of_three(case, 3);
-    let bases: Vec<i64> = headers(&case.fetch(Fetch::from(4)))
-        .iter()
-        .map(|header| header.base_offset())
-        .collect();
-    assert_eq!(bases, [3, 6]);
+async fn one_batch_comes_whole_however_small_the_limit_and_others_are_cut(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let size = Batch::of(3).bytes().len();
+    for _ in 0..3 {
+        cluster.probe.produce(&topic, &Batch::of(3)).await;
+    }
+
+    let len = async |max_bytes| {
+        let fetched = cluster
+            .probe
+            .fetch(&Fetch {
+                max_bytes,
+                ..Fetch::from(&topic, 0)
+            })
+            .await;
+        fetched.records.expect("records").len()
+    };
+
+    assert_eq!(len(1).await, size);
+    assert_eq!(len(size as i32 + 20).await, size + 20);
+    assert_eq!(len(1 << 20).await, 3 * size);
 }
 
-pub(crate) fn the_first_batch_comes_whole_and_others_may_be_cut(case: &mut Case) {
-    batches_of_three(case, 3);
-    let size = batch(3).len();
+async fn an_offset_outside_the_log_is_out_of_range(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    cluster.probe.produce(&topic, &Batch::of(3)).await;
 
-    let least = case
-        .fetch(Fetch {
-            max_bytes: 1,
-            ..Fetch::from(0)
+    for (offset, error) in [(-1, 1), (4, 1), (3, 0)] {
+        let fetched = cluster.probe.fetch(&Fetch::from(&topic, offset)).await;
+        assert_eq!(fetched.error_code, error, "from {offset}");
+    }
+}
+
+async fn a_fetch_at_the_end_waits_for_its_time(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let before = now_ms();
+
+    let fetched = cluster
+        .probe
+        .fetch(&Fetch {
+            max_wait_ms: 300,
+            ..Fetch::from(&topic, 0)
         })
-        .records
-        .expect("records");
-    assert_eq!(least.len(), size);
+        .await;
 
-    let half_more = i32::try_from(size + size / 2).expect("a small batch");
-    let cut = case
-        .fetch(Fetch {
-            max_bytes: half_more,
-            ..Fetch::from(0)
-        })
-        .records
-        .expect("records");
-    assert_eq!(cut.len(), size + size / 2);
+    assert!(now_ms() - before >= 290, "clocks may differ a little");
+    assert_eq!((fetched.error_code, fetched.high_watermark), (0, 0));
+    assert!(fetched.records.is_none_or(|records| records.is_empty()));
 }
 
-pub(crate) fn offsets_outside_of_the_log_are_out_of_range(case: &mut Case) {
-    batches_of_three(case, 1);
-    assert_eq!(error(case, Fetch::from(4)), ErrorCode::OffsetOutOfRange);
-    assert_eq!(error(case, Fetch::from(-1)), ErrorCode::OffsetOutOfRange);
-    assert_eq!(error(case, Fetch::from(3)), ErrorCode::None, "the end itself is not");
+async fn a_fetch_at_the_end_is_answered_when_data_comes(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let reader = cluster.another_probe().await;
+    let long = Fetch {
+        max_wait_ms: 25_000,
+        ..Fetch::from(&topic, 0)
+    };
+    let waiting = async {
+        // A broker may answer too early while it takes the leadership of a new topic up, but never for ever.
+        while reader.fetch(&long).await.high_watermark < 3 {}
+    };
+    let batch = Batch::of(3);
+    let producing = cluster.probe.produce(&topic, &batch);
+
+    let both = async { tokio::join!(waiting, producing) };
+
+    tokio::time::timeout(Duration::from_secs(20), both)
+        .await
+        .expect("before its time is up");
 }
 
-#[expect(clippy::disallowed_methods, reason = "measures how long an answer takes")]
-pub(crate) fn a_fetch_at_the_end_waits_for_its_time(case: &mut Case) {
-    batches_of_three(case, 1);
-    let began = Instant::now();
-    let fetched = case.fetch(Fetch {
+async fn a_long_poll_holds_up_what_comes_behind_it(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let long = Fetch {
         max_wait_ms: 300,
-        ..Fetch::from(3)
-    });
-    assert!(began.elapsed() >= Duration::from_millis(290), "{:?}", began.elapsed());
-    assert!(fetched.records.unwrap_or_default().is_empty());
+        ..Fetch::from(&topic, 0)
+    };
+    let before = now_ms();
+
+    let waiting = cluster.probe.start(long.version, &long.request());
+    cluster
+        .probe
+        .send(4, &MetadataRequest::default().with_topics(Some(Vec::new())))
+        .await;
+
+    assert!(now_ms() - before >= 290);
+    waiting.await.expect("an answer");
 }
 
-pub(crate) fn a_leader_epoch_from_the_future_is_unknown(case: &mut Case) {
-    batches_of_three(case, 1);
+async fn a_leader_epoch_from_the_future_is_unknown(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let at = |epoch| Fetch {
+        current_leader_epoch: epoch,
+        ..Fetch::from(&topic, 0)
+    };
+
+    assert_eq!(error(cluster.probe.fetch(&at(0)).await), ErrorCode::None);
+    assert_eq!(error(cluster.probe.fetch(&at(1)).await), ErrorCode::UnknownLeaderEpoch);
+}
+
+async fn a_reader_of_an_epoch_that_ended_before_is_told_where(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    cluster.probe.produce(&topic, &Batch::of(2)).await;
+
+    // As after a truncation, or from a topic of this name that was longer.
+    let fetch = Fetch {
+        version: 12,
+        last_fetched_epoch: 0,
+        ..Fetch::from(&topic, 5)
+    };
+    let fetched = cluster.probe.fetch(&fetch).await;
+
+    assert_eq!(fetched.error_code, 0);
     assert_eq!(
-        error(
-            case,
-            Fetch {
-                leader_epoch: 0,
-                ..Fetch::from(0)
-            }
-        ),
-        ErrorCode::None
+        (fetched.diverging_epoch.epoch, fetched.diverging_epoch.end_offset),
+        (0, 2)
     );
+    assert!(fetched.records.is_none_or(|records| records.is_empty()));
+}
+
+async fn a_reader_of_an_epoch_that_never_was_is_out_of_range(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    cluster.probe.produce(&topic, &Batch::of(2)).await;
+
+    let fetch = Fetch {
+        version: 12,
+        last_fetched_epoch: 7,
+        ..Fetch::from(&topic, 1)
+    };
+
+    assert_eq!(error(cluster.probe.fetch(&fetch).await), ErrorCode::OffsetOutOfRange);
+}
+
+async fn an_unknown_topic_is_not_found(cluster: &TestCluster) {
+    let fetched = cluster.probe.fetch(&Fetch::from("absent", 0)).await;
+
+    assert_eq!(error(fetched), ErrorCode::UnknownTopicOrPartition);
+}
+
+async fn a_topic_of_the_same_name_is_served_in_silence(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    cluster.probe.produce(&topic, &Batch::of(3)).await;
+    cluster.delete_topic(&topic).await;
     assert_eq!(
-        error(
-            case,
-            Fetch {
-                leader_epoch: 7,
-                ..Fetch::from(0)
-            }
-        ),
-        ErrorCode::UnknownLeaderEpoch
+        error(cluster.probe.fetch(&Fetch::from(&topic, 0)).await),
+        ErrorCode::UnknownTopicOrPartition
     );
+    cluster.create_topic(&topic, &[]).await;
+    cluster.probe.produce(&topic, &Batch::of(1)).await;
+
+    let fetched = cluster.probe.fetch(&Fetch::from(&topic, 0)).await;
+
+    assert_eq!((fetched.error_code, fetched.high_watermark), (0, 1));
 }
 
-pub(crate) fn deleted_records_move_the_start_into_a_batch(case: &mut Case) {
-    batches_of_three(case, 2);
-    let partition = DeleteRecordsPartition::default().with_offset(4);
-    let topic = DeleteRecordsTopic::default()
-        .with_name(case.name())
-        .with_partitions(vec![partition]);
-    let request = DeleteRecordsRequest::default()
-        .with_topics(vec![topic])
-        .with_timeout_ms(30_000);
-    assert_eq!(case.call(1, &request).topics[0].partitions[0].low_watermark, 4);
-
-    assert_eq!(case.offset_at(-2, false), 4);
-    assert_eq!(error(case, Fetch::from(3)), ErrorCode::OffsetOutOfRange);
-    let fetched = case.fetch(Fetch::from(4));
-    assert_eq!(fetched.log_start_offset, 4);
-    assert_eq!(headers(&fetched)[0].base_offset(), 3);
+/// Version 13, by which a topic is asked for by its id.
+fn by_id(topic_id: Uuid, offset: i64) -> Fetch {
+    Fetch {
+        version: 13,
+        topic_id,
+        ..Fetch::from("", offset)
+    }
 }
 
-pub(crate) fn a_timestamp_finds_the_first_record_as_late(case: &mut Case) {
-    batches_of_three(case, 1); // One second from record to record.
-    assert_eq!(case.offset_at(TIMESTAMP - 1, false), 0);
-    assert_eq!(case.offset_at(TIMESTAMP + 1, false), 1);
-    assert_eq!(case.offset_at(TIMESTAMP + 2000, false), 2);
-    assert_eq!(case.offset_at(TIMESTAMP + 2001, false), -1);
+async fn a_topic_id_that_is_not_known_is_refused(cluster: &TestCluster) {
+    if cluster.release() == Version::V2 {
+        return; // It fetches by name only.
+    }
+    let fetched = cluster
+        .probe
+        .fetch(&by_id(Uuid::from_u128(0x0123_4567_89ab_4def_8123_4567_89ab_cdef), 0))
+        .await;
+
+    assert_eq!(error(fetched), ErrorCode::UnknownTopicId);
 }
 
-/// A fetch that belongs to a session. The case's partition is in it, or nothing new is.
-fn in_session(case: &mut Case, id: i32, epoch: i32, offset: Option<i64>) -> FetchResponse {
-    let topics = offset.map(|offset| {
-        let partition = FetchPartition::default()
-            .with_fetch_offset(offset)
-            .with_partition_max_bytes(1 << 20);
-        FetchTopic::default()
-            .with_topic(case.name())
-            .with_partitions(vec![partition])
-    });
-    let request = FetchRequest::default()
-        .with_min_bytes(1)
-        .with_max_bytes(1 << 20)
-        .with_session_id(id)
-        .with_session_epoch(epoch)
-        .with_topics(topics.into_iter().collect());
-    case.call(11, &request)
-}
-
-pub(crate) fn a_session_returns_only_what_has_changed(case: &mut Case) {
-    batches_of_three(case, 1);
-    let first = in_session(case, 0, 0, Some(3));
-    assert_ne!(first.session_id, 0);
-    assert_eq!(first.responses.len(), 1, "the first answer is complete");
-
-    assert!(in_session(case, first.session_id, 1, None).responses.is_empty());
-    case.produce(&batch(3));
-    let third = in_session(case, first.session_id, 2, None);
-    assert_eq!(headers(&third.responses[0].partitions[0])[0].base_offset(), 3);
-}
-
-pub(crate) fn an_unknown_session_and_a_wrong_epoch_are_refused(case: &mut Case) {
-    batches_of_three(case, 1);
-    let unknown = in_session(case, 123_456, 1, None);
+async fn the_id_of_a_topic_that_was_made_anew_is_refused(cluster: &TestCluster) {
+    if cluster.release() == Version::V2 {
+        return; // It fetches by name only.
+    }
+    let topic = cluster.topic(&[]).await;
+    let old = cluster.topic_id(&topic).await;
+    assert_eq!(error(cluster.probe.fetch(&by_id(old, 0)).await), ErrorCode::None);
+    cluster.delete_topic(&topic).await;
     assert_eq!(
-        ErrorCode::from_wire(unknown.error_code),
-        ErrorCode::FetchSessionIdNotFound
+        error(cluster.probe.fetch(&by_id(old, 0)).await),
+        ErrorCode::UnknownTopicId,
+        "deleted"
     );
+    cluster.create_topic(&topic, &[]).await;
 
-    let first = in_session(case, 0, 0, Some(3));
-    let wrong = in_session(case, first.session_id, 5, None);
     assert_eq!(
-        ErrorCode::from_wire(wrong.error_code),
-        ErrorCode::InvalidFetchSessionEpoch
+        error(cluster.probe.fetch(&by_id(old, 0)).await),
+        ErrorCode::UnknownTopicId,
+        "made anew"
     );
+    let new = cluster.topic_id(&topic).await;
+    assert_ne!(old, new);
+    assert_eq!(error(cluster.probe.fetch(&by_id(new, 0)).await), ErrorCode::None);
+}
+
+async fn a_topic_made_anew_in_a_session_is_another(cluster: &TestCluster) {
+    if cluster.release() == Version::V2 {
+        return; // It fetches by name only.
+    }
+    let topic = cluster.topic(&[]).await;
+    let open = Fetch {
+        session_epoch: 0,
+        ..by_id(cluster.topic_id(&topic).await, 0)
+    };
+    let session_id = cluster.probe.send(13, &open.request()).await.session_id;
+    assert_ne!(session_id, 0);
+    let go_on = |session_epoch| {
+        let request = Fetch {
+            session_id,
+            session_epoch,
+            ..open.clone()
+        }
+        .request();
+        request.with_topics(Vec::new())
+    };
+    cluster.delete_topic(&topic).await;
+    let mut deleted = cluster.probe.send(13, &go_on(1)).await;
+    assert_eq!(
+        error(deleted.responses.remove(0).partitions.remove(0)),
+        ErrorCode::UnknownTopicOrPartition
+    );
+    cluster.create_topic(&topic, &[]).await;
+
+    let mut anew = cluster.probe.send(13, &go_on(2)).await;
+
+    assert_eq!(
+        error(anew.responses.remove(0).partitions.remove(0)),
+        ErrorCode::InconsistentTopicId
+    );
+}
+
+async fn a_session_answers_about_what_has_changed(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let open = Fetch {
+        session_epoch: 0,
+        ..Fetch::from(&topic, 0)
+    };
+    let opened = cluster.probe.send(11, &open.request()).await;
+    assert_eq!(
+        (opened.error_code, opened.responses.len()),
+        (0, 1),
+        "a full fetch answers about everything"
+    );
+    let go_on = |session_epoch| {
+        let request = Fetch {
+            session_id: opened.session_id,
+            session_epoch,
+            ..open.clone()
+        }
+        .request();
+        request.with_topics(Vec::new())
+    };
+
+    assert_eq!(cluster.probe.send(11, &go_on(1)).await.responses.len(), 0);
+    cluster.probe.produce(&topic, &Batch::of(3)).await;
+    let changed = cluster.probe.send(11, &go_on(2)).await;
+
+    assert_eq!(changed.session_id, opened.session_id);
+    assert_eq!(changed.responses[0].partitions[0].high_watermark, 3);
+}
+
+async fn a_session_that_is_not_known_or_out_of_step_is_refused(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let open = Fetch {
+        session_epoch: 0,
+        ..Fetch::from(&topic, 0)
+    };
+    let session_id = cluster.probe.send(11, &open.request()).await.session_id;
+    let error = async |session_id, session_epoch| {
+        let fetch = Fetch {
+            session_id,
+            session_epoch,
+            ..open.clone()
+        };
+        ErrorCode::from_wire(cluster.probe.send(11, &fetch.request()).await.error_code)
+    };
+
+    assert_eq!(error(session_id, 5).await, ErrorCode::InvalidFetchSessionEpoch);
+    assert_eq!(error(123_456_789, 1).await, ErrorCode::FetchSessionIdNotFound);
+    assert_eq!(
+        error(session_id, 1).await,
+        ErrorCode::None,
+        "what was refused has not counted"
+    );
+}
+
+fn error(fetched: PartitionData) -> ErrorCode {
+    ErrorCode::from_wire(fetched.error_code)
 }

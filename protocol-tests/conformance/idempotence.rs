@@ -1,93 +1,240 @@
-//! Sequence numbers: the lock that keeps a copy from repeating anything.
+//! Sequences, epochs and retries: what a leader takes from a producer that numbers its batches.
 
+use kafka_protocol::messages::InitProducerIdRequest;
 use kferry::protocol::error_code::ErrorCode;
+use kferry::record::BatchOptions;
 
-use crate::batches::stamped;
-use crate::broker::Case;
+use crate::batch::{Batch, now_ms, stamp};
+use crate::cluster::TestCluster;
+use crate::probe::{Fetch, Produce, only_partition};
 
-#[track_caller]
-fn assert_appended(case: &mut Case, batch: &[u8], base_offset: i64) {
-    let answer = case.produce(batch);
+cases! {
+    a_retry_of_the_last_five_batches_is_answered_as_before,
+    a_retry_on_a_topic_of_append_times_has_the_first_time,
+    a_retry_that_is_cut_otherwise_is_out_of_order,
+    a_retry_is_known_by_its_numbers_and_not_by_its_content,
+    more_than_five_batches_may_be_on_their_way,
+    a_batch_that_comes_too_early_is_refused_and_taken_in_its_turn,
+    a_new_producer_may_begin_anywhere,
+    a_gap_and_a_repetition_are_out_of_order,
+    a_higher_epoch_begins_with_zero_and_fences_the_lower,
+    sequences_wrap_to_zero,
+    producers_without_a_transactional_id_get_new_ids_of_epoch_zero,
+    producers_do_not_disturb_each_other,
+}
+
+/// One that no coordinator has given out: leaders do not ask.
+const PRODUCER: i64 = 1 << 40;
+
+/// Batches of this producer and epoch, each of so many records, one after the other from sequence 0.
+fn stream(epoch: i16, sizes: &[usize]) -> Vec<Batch> {
+    let mut sequence = 0;
+    let batches = sizes.iter().map(|&size| {
+        let batch = Batch::by(stamp(PRODUCER, epoch, sequence), size);
+        sequence += size as i32;
+        batch
+    });
+    batches.collect()
+}
+
+fn at(epoch: i16, sequence: i32, records: usize) -> Batch {
+    Batch::by(stamp(PRODUCER, epoch, sequence), records)
+}
+
+async fn a_retry_of_the_last_five_batches_is_answered_as_before(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let sent = stream(0, &[3, 1, 2, 2, 4, 1]);
+    let mut offsets = Vec::new();
+    for batch in &sent {
+        let produced = cluster.probe.produce(&topic, batch).await;
+        assert_eq!((produced.error, produced.log_append_time_ms), (ErrorCode::None, -1));
+        offsets.push(produced.base_offset);
+    }
+
     assert_eq!(
-        (ErrorCode::from_wire(answer.error_code), answer.base_offset),
-        (ErrorCode::None, base_offset)
-    );
-}
-
-#[track_caller]
-fn assert_refused(case: &mut Case, batch: &[u8], error: ErrorCode) {
-    let end = case.offset_at(-1, false);
-    assert_eq!(ErrorCode::from_wire(case.produce(batch).error_code), error);
-    assert_eq!(case.offset_at(-1, false), end);
-}
-
-pub(crate) fn a_repeated_batch_is_answered_with_its_first_offset(case: &mut Case) {
-    case.create_topic(&[]);
-    let producer = case.init_producer_id(None);
-    let batches: Vec<_> = (0..5).map(|number| stamped(producer, number * 2, 2)).collect();
-    for (batch, base_offset) in batches.iter().zip((0..).step_by(2)) {
-        assert_appended(case, batch, base_offset);
-    }
-
-    for (batch, base_offset) in batches.iter().zip((0..).step_by(2)) {
-        let answer = case.produce(batch);
-        assert_eq!((answer.error_code, answer.base_offset), (0, base_offset));
-        assert!(
-            answer.log_append_time_ms >= 0,
-            "a time on a CreateTime topic tells a repetition"
-        );
-    }
-    assert_eq!(case.offset_at(-1, false), 10);
-}
-
-pub(crate) fn a_batch_older_than_the_last_five_is_out_of_order(case: &mut Case) {
-    case.create_topic(&[]);
-    let producer = case.init_producer_id(None);
-    for number in 0..6 {
-        assert_appended(case, &stamped(producer, number, 1), number.into());
-    }
-    assert_refused(case, &stamped(producer, 0, 1), ErrorCode::OutOfOrderSequenceNumber);
-}
-
-pub(crate) fn a_gap_in_the_sequence_is_out_of_order(case: &mut Case) {
-    case.create_topic(&[]);
-    let producer = case.init_producer_id(None);
-    assert_appended(case, &stamped(producer, 0, 2), 0);
-
-    for sequence in [1, 3, 100] {
-        assert_refused(
-            case,
-            &stamped(producer, sequence, 1),
-            ErrorCode::OutOfOrderSequenceNumber,
-        );
-    }
-    assert_appended(case, &stamped(producer, 2, 1), 2);
-}
-
-pub(crate) fn an_unknown_producer_may_begin_anywhere(case: &mut Case) {
-    case.create_topic(&[]);
-    let nobodys = (1 << 40, 3);
-    assert_appended(case, &stamped(nobodys, 7, 1), 0);
-    assert_appended(case, &stamped(nobodys, 8, 1), 1);
-}
-
-pub(crate) fn a_higher_epoch_begins_at_zero_and_fences_the_lower(case: &mut Case) {
-    case.create_topic(&[]);
-    let (id, epoch) = case.init_producer_id(None);
-    assert_appended(case, &stamped((id, epoch), 0, 2), 0);
-
-    assert_refused(
-        case,
-        &stamped((id, epoch + 1), 2, 1),
+        cluster.probe.produce_error(&topic, &sent[0]).await,
         ErrorCode::OutOfOrderSequenceNumber,
+        "the sixth last"
     );
-    assert_appended(case, &stamped((id, epoch + 1), 0, 1), 2);
-    assert_refused(case, &stamped((id, epoch), 2, 1), ErrorCode::InvalidProducerEpoch);
+    for (batch, offset) in sent.iter().zip(&offsets).skip(1) {
+        let retried = cluster.probe.produce(&topic, batch).await;
+        assert_eq!((retried.error, retried.base_offset), (ErrorCode::None, *offset));
+        // By this a duplicate is told from a first append.
+        assert_eq!(retried.log_append_time_ms, batch.header().max_timestamp());
+    }
+    assert_eq!(cluster.probe.latest(&topic).await, Ok(13));
 }
 
-pub(crate) fn sequences_wrap_to_zero(case: &mut Case) {
-    case.create_topic(&[]);
-    let producer = case.init_producer_id(None);
-    assert_appended(case, &stamped(producer, i32::MAX - 1, 5), 0); // MAX-1, MAX, 0, 1, 2
-    assert_appended(case, &stamped(producer, 3, 1), 5);
+async fn a_retry_on_a_topic_of_append_times_has_the_first_time(cluster: &TestCluster) {
+    let topic = cluster.topic(&[("message.timestamp.type", "LogAppendTime")]).await;
+    let batch = at(0, 0, 3);
+    let first = cluster.probe.produce(&topic, &batch).await;
+    // Time passes: the append times of batches differ.
+    while cluster.probe.produce(&topic, &Batch::of(1)).await.log_append_time_ms == first.log_append_time_ms {}
+
+    let retried = cluster.probe.produce(&topic, &batch).await;
+
+    assert_eq!(retried.error, ErrorCode::None);
+    assert_eq!(retried.log_append_time_ms, first.log_append_time_ms);
+}
+
+async fn a_retry_that_is_cut_otherwise_is_out_of_order(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    cluster.probe.produce(&topic, &at(0, 0, 4)).await;
+    cluster.probe.produce(&topic, &at(0, 4, 4)).await;
+
+    for cut in [at(0, 4, 2), at(0, 6, 2), at(0, 2, 4), at(0, 0, 8), at(0, 4, 5)] {
+        let error = cluster.probe.produce_error(&topic, &cut).await;
+        assert_eq!(
+            error,
+            ErrorCode::OutOfOrderSequenceNumber,
+            "{:?}",
+            cut.header().base_sequence()
+        );
+    }
+}
+
+async fn a_retry_is_known_by_its_numbers_and_not_by_its_content(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    cluster.probe.produce(&topic, &at(0, 0, 2)).await;
+    let other = BatchOptions {
+        producer: Some(stamp(PRODUCER, 0, 0)),
+        ..BatchOptions::default()
+    };
+
+    let produced = cluster
+        .probe
+        .produce(&topic, &Batch::at_times(other, &[now_ms(), now_ms()]))
+        .await;
+
+    assert_eq!((produced.error, produced.base_offset), (ErrorCode::None, 0));
+    assert_eq!(cluster.probe.latest(&topic).await, Ok(2), "what it held is lost");
+}
+
+async fn more_than_five_batches_may_be_on_their_way(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let sent = stream(0, &[1; 8]);
+
+    let answers: Vec<_> = sent
+        .iter()
+        .map(|batch| cluster.probe.start(8, &Produce::to(&topic, batch).request()))
+        .collect();
+
+    for (offset, answer) in (0..).zip(answers) {
+        let produced = only_partition(&answer.await.expect("an answer"));
+        assert_eq!((produced.error, produced.base_offset), (ErrorCode::None, offset));
+    }
+}
+
+async fn a_batch_that_comes_too_early_is_refused_and_taken_in_its_turn(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    cluster.probe.produce(&topic, &at(0, 0, 27)).await;
+
+    let mut errors = Vec::new();
+    for sequence in [28, 29, 27, 28, 29] {
+        errors.push(cluster.probe.produce_error(&topic, &at(0, sequence, 1)).await);
+    }
+
+    let (early, none) = (ErrorCode::OutOfOrderSequenceNumber, ErrorCode::None);
+    assert_eq!(errors, [early, early, none, none, none]);
+}
+
+async fn a_new_producer_may_begin_anywhere(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+
+    assert_eq!(
+        cluster.probe.produce_error(&topic, &at(3, 100, 1)).await,
+        ErrorCode::None
+    );
+    assert_eq!(
+        cluster.probe.produce_error(&topic, &at(3, 0, 1)).await,
+        ErrorCode::OutOfOrderSequenceNumber
+    );
+    assert_eq!(
+        cluster.probe.produce_error(&topic, &at(3, 101, 1)).await,
+        ErrorCode::None
+    );
+}
+
+async fn a_gap_and_a_repetition_are_out_of_order(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    cluster.probe.produce(&topic, &at(0, 0, 10)).await;
+
+    for sequence in [9, 11, 0] {
+        let error = cluster.probe.produce_error(&topic, &at(0, sequence, 5)).await;
+        assert_eq!(error, ErrorCode::OutOfOrderSequenceNumber, "{sequence} after 0 to 9");
+    }
+}
+
+async fn a_higher_epoch_begins_with_zero_and_fences_the_lower(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let first = at(0, 0, 3);
+    cluster.probe.produce(&topic, &first).await;
+
+    assert_eq!(
+        cluster.probe.produce_error(&topic, &at(1, 3, 1)).await,
+        ErrorCode::OutOfOrderSequenceNumber
+    );
+    assert_eq!(cluster.probe.produce_error(&topic, &at(1, 0, 1)).await, ErrorCode::None);
+    assert_eq!(
+        cluster.probe.produce_error(&topic, &at(0, 3, 1)).await,
+        ErrorCode::InvalidProducerEpoch
+    );
+    assert_eq!(
+        cluster.probe.produce_error(&topic, &first).await,
+        ErrorCode::InvalidProducerEpoch,
+        "a retry as well"
+    );
+}
+
+async fn sequences_wrap_to_zero(cluster: &TestCluster) {
+    for (first, records, next) in [(i32::MAX, 1, 0), (i32::MAX - 1, 5, 3)] {
+        let topic = cluster.topic(&[]).await;
+        assert_eq!(
+            cluster.probe.produce_error(&topic, &at(0, first, records)).await,
+            ErrorCode::None
+        );
+
+        assert_eq!(
+            cluster.probe.produce_error(&topic, &at(0, next + 1, 1)).await,
+            ErrorCode::OutOfOrderSequenceNumber
+        );
+        assert_eq!(
+            cluster.probe.produce_error(&topic, &at(0, next, 1)).await,
+            ErrorCode::None,
+            "{next} after {first}"
+        );
+        let retried = cluster.probe.produce(&topic, &at(0, first, records)).await;
+        assert_eq!((retried.error, retried.base_offset), (ErrorCode::None, 0));
+    }
+}
+
+async fn producers_without_a_transactional_id_get_new_ids_of_epoch_zero(cluster: &TestCluster) {
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(None)
+        .with_transaction_timeout_ms(60_000);
+
+    let first = cluster.probe.send(1, &request).await;
+    let second = cluster.probe.send(1, &request).await;
+
+    assert_eq!((first.error_code, first.producer_epoch), (0, 0));
+    assert_eq!((second.error_code, second.producer_epoch), (0, 0));
+    assert!(first.producer_id.0 >= 0);
+    assert_ne!(first.producer_id, second.producer_id);
+}
+
+async fn producers_do_not_disturb_each_other(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    for sequence in 0..3 {
+        for producer in [PRODUCER, PRODUCER + 1] {
+            let batch = Batch::by(stamp(producer, 0, sequence), 1);
+            assert_eq!(cluster.probe.produce_error(&topic, &batch).await, ErrorCode::None);
+        }
+        assert_eq!(
+            cluster.probe.produce_error(&topic, &Batch::of(1)).await,
+            ErrorCode::None
+        );
+    }
+    let fetched = cluster.probe.fetch(&Fetch::from(&topic, 0)).await;
+    assert_eq!(fetched.high_watermark, 9);
 }

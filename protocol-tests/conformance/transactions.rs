@@ -1,182 +1,361 @@
-//! Transactions as a reader sees them: stable offsets, aborted lists, markers.
+//! Transactions: markers, fencing, and what readers of committed records see.
 
-use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
-use kafka_protocol::messages::{AddPartitionsToTxnRequest, EndTxnRequest, ProducerId, TransactionalId};
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::{DescribeProducersRequest, TopicName};
 use kferry::protocol::error_code::ErrorCode;
 
-use crate::batches::{batch, stamped, transactional};
-use crate::broker::Case;
-use crate::client::{Fetch, headers, text};
+use crate::batch::{Batch, batches, stamp};
+use crate::cluster::{TestCluster, unique};
+use crate::kafka::Version;
+use crate::probe::{Fetch, Produce, text};
+use crate::transaction::Transactional;
 
-/// A transaction of the case's transactional id, which is named as its topic.
-struct Transaction {
-    producer: (i64, i16),
+cases! {
+    an_open_transaction_hides_its_records_and_all_behind_them,
+    a_commit_leaves_a_marker_and_shows_the_records,
+    an_abort_leaves_the_records_and_names_them,
+    transactions_end_each_in_its_own_time,
+    a_transactional_batch_needs_its_transactional_id,
+    a_partition_that_was_not_added_is_refused_since_kafka_three,
+    a_plain_batch_is_refused_while_its_producer_has_records_in_a_transaction,
+    a_transactional_producer_may_send_plain_batches,
+    a_new_epoch_alone_fences_nobody_from_the_data,
+    the_marker_of_a_new_epoch_fences_the_old_one,
+    a_marker_of_the_same_epoch_disturbs_nothing,
+    a_new_epoch_aborts_what_the_old_one_left_open,
+    an_unknown_topic_voids_the_whole_addition,
+    a_transaction_without_partitions_cannot_be_ended,
+    the_coordinator_refuses_an_old_epoch,
+    producers_can_be_described,
 }
 
-impl Transaction {
-    /// Begins one that reaches the case's partition.
-    fn begin(case: &mut Case) -> Self {
-        let id = case.topic.clone();
-        let transaction = Self {
-            producer: case.init_producer_id(Some(&id)),
-        };
-        transaction.add_partition(case);
-        transaction
-    }
+async fn an_open_transaction_hides_its_records_and_all_behind_them(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let producer = Transactional::new(cluster).await;
+    cluster.probe.produce(&topic, &Batch::of(2)).await;
+    producer.add(&topic).await;
+    producer.produce(&topic, 0, 3).await;
+    cluster.probe.produce(&topic, &Batch::of(1)).await;
 
-    fn add_partition(&self, case: &mut Case) {
-        let topic = AddPartitionsToTxnTopic::default()
-            .with_name(case.name())
-            .with_partitions(vec![0]);
-        let request = AddPartitionsToTxnRequest::default()
-            .with_v3_and_below_transactional_id(TransactionalId(text(&case.topic)))
-            .with_v3_and_below_producer_id(ProducerId(self.producer.0))
-            .with_v3_and_below_producer_epoch(self.producer.1)
-            .with_v3_and_below_topics(vec![topic]);
-        crate::kafka::eventually("the partition is added", || {
-            let answer = case.call(2, &request);
-            answer.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code == 0
-        });
-    }
-
-    fn produce(&self, case: &mut Case, base_sequence: i32, records: usize) -> i16 {
-        let id = case.topic.clone();
-        case.produce_as(8, Some(&id), &transactional(self.producer, base_sequence, records))
-            .error_code
-    }
-
-    /// Ends it, and waits until the marker is written.
-    fn end(&self, case: &mut Case, committed: bool) {
-        let request = EndTxnRequest::default()
-            .with_transactional_id(TransactionalId(text(&case.topic)))
-            .with_producer_id(ProducerId(self.producer.0))
-            .with_producer_epoch(self.producer.1)
-            .with_committed(committed);
-        let end = case.offset_at(-1, false);
-        crate::kafka::eventually("the transaction ends", || case.call(1, &request).error_code == 0);
-        crate::kafka::eventually("its marker is written", || case.offset_at(-1, true) > end);
-    }
-}
-
-pub(crate) fn an_open_transaction_holds_the_last_stable_offset(case: &mut Case) {
-    case.create_topic(&[]);
-    case.produce(&batch(2));
-    let transaction = Transaction::begin(case);
-    assert_eq!(transaction.produce(case, 0, 3), 0);
-    case.produce(&batch(1));
-
-    assert_eq!(case.offset_at(-1, false), 6);
-    assert_eq!(case.offset_at(-1, true), 2);
-
-    let everything = case.fetch(Fetch::from(0));
-    assert_eq!(headers(&everything).len(), 3);
-    assert_eq!((everything.high_watermark, everything.last_stable_offset), (6, 2));
-    assert_eq!(everything.aborted_transactions, None);
-
-    let committed = case.fetch(Fetch {
-        read_committed: true,
-        ..Fetch::from(0)
-    });
-    assert_eq!(headers(&committed).len(), 1);
+    let all = cluster.probe.fetch(&Fetch::from(&topic, 0)).await;
+    assert_eq!((all.high_watermark, all.last_stable_offset), (6, 2));
+    assert_eq!(all.aborted_transactions, None);
+    assert_eq!(batches(all.records.expect("records")).len(), 3);
+    let committed = cluster.probe.fetch(&Fetch::committed(&topic, 0)).await;
     assert_eq!((committed.high_watermark, committed.last_stable_offset), (6, 2));
-    assert_eq!(committed.aborted_transactions, Some(vec![]));
-
-    transaction.end(case, true);
-    assert_eq!(case.offset_at(-1, true), 7);
+    assert_eq!(aborted(&committed), Some(vec![]));
+    assert_eq!(batches(committed.records.expect("records")).len(), 1);
+    assert_eq!(cluster.probe.list_offset(&topic, -1, false).await, Ok((6, -1)));
+    assert_eq!(cluster.probe.list_offset(&topic, -1, true).await, Ok((2, -1)));
+    producer.end(true).await;
 }
 
-pub(crate) fn an_aborted_transaction_is_delivered_and_listed(case: &mut Case) {
-    // A fetch ends with a segment, and the marker is of today, after records of long ago.
-    case.create_topic(&[("segment.ms", "9223372036854775807")]);
-    case.produce(&batch(2));
-    let transaction = Transaction::begin(case);
-    transaction.produce(case, 0, 3);
-    transaction.end(case, false);
+async fn a_commit_leaves_a_marker_and_shows_the_records(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let producer = Transactional::new(cluster).await;
+    producer.add(&topic).await;
+    producer.produce(&topic, 0, 3).await;
 
-    for offset in [0, 2, 4, 5] {
-        let fetched = case.fetch(Fetch {
-            read_committed: true,
-            ..Fetch::from(offset)
+    producer.end(true).await;
+
+    let committed = cluster.probe.fetch(&Fetch::committed(&topic, 0)).await;
+    assert_eq!((committed.high_watermark, committed.last_stable_offset), (4, 4));
+    assert_eq!(aborted(&committed), Some(vec![]));
+    let marker = batches(committed.records.expect("records")).remove(1);
+    assert_eq!((marker.bytes.len(), marker.header.attributes()), (78, 0x30));
+    assert_eq!(
+        (marker.header.producer_id(), marker.header.producer_epoch()),
+        (producer.id, producer.epoch)
+    );
+    assert_eq!((marker.header.base_sequence(), marker.header.base_offset()), (-1, 3));
+}
+
+async fn an_abort_leaves_the_records_and_names_them(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let producer = Transactional::new(cluster).await;
+    cluster.probe.produce(&topic, &Batch::of(2)).await;
+    producer.add(&topic).await;
+    producer.produce(&topic, 0, 3).await;
+    producer.end(false).await;
+    cluster.probe.produce(&topic, &Batch::of(1)).await;
+
+    // Offsets 2 to 4 are the records, 5 is the marker, 6 comes after.
+    for (offset, named) in [(0, true), (2, true), (4, true), (5, true), (6, false)] {
+        let committed = cluster.probe.fetch(&Fetch::committed(&topic, offset)).await;
+        let expected = if named { vec![(producer.id, 2)] } else { vec![] };
+        assert_eq!(aborted(&committed), Some(expected), "from {offset}");
+    }
+    let all = cluster.probe.fetch(&Fetch::from(&topic, 0)).await;
+    assert_eq!(all.aborted_transactions, None);
+    let committed = cluster.probe.fetch(&Fetch::committed(&topic, 0)).await;
+    assert_eq!(
+        all.records, committed.records,
+        "what was aborted is delivered to everyone"
+    );
+}
+
+async fn transactions_end_each_in_its_own_time(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let (first, second) = (Transactional::new(cluster).await, Transactional::new(cluster).await);
+    first.add(&topic).await;
+    second.add(&topic).await;
+    first.produce(&topic, 0, 1).await; // 0
+    second.produce(&topic, 0, 1).await; // 1
+    first.produce(&topic, 1, 1).await; // 2
+
+    second.end(false).await; // 3
+    assert_eq!(cluster.probe.list_offset(&topic, -1, true).await, Ok((0, -1)));
+    assert_eq!(
+        aborted(&cluster.probe.fetch(&Fetch::committed(&topic, 0)).await),
+        Some(vec![]),
+        "nothing is stable yet"
+    );
+    first.end(true).await; // 4
+
+    assert_eq!(cluster.probe.list_offset(&topic, -1, true).await, Ok((5, -1)));
+    let committed = cluster.probe.fetch(&Fetch::committed(&topic, 0)).await;
+    assert_eq!(aborted(&committed), Some(vec![(second.id, 1)]));
+}
+
+async fn a_transactional_batch_needs_its_transactional_id(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let producer = Transactional::new(cluster).await;
+    producer.add(&topic).await;
+
+    let batch = Batch::transactional(stamp(producer.id, producer.epoch, 0), 1);
+    let error = cluster.probe.produce_error(&topic, &batch).await;
+
+    assert_eq!(error, ErrorCode::TransactionalIdAuthorizationFailed);
+    producer.end(true).await;
+}
+
+async fn a_partition_that_was_not_added_is_refused_since_kafka_three(cluster: &TestCluster) {
+    let (added, other) = (cluster.topic(&[]).await, cluster.topic(&[]).await);
+    let producer = Transactional::new(cluster).await;
+    producer.add(&added).await;
+
+    let error = producer.try_produce(&other, 0, 1).await;
+
+    let expected = match cluster.release() {
+        Version::V4 | Version::V3 => ErrorCode::InvalidTxnState,
+        Version::V2 => ErrorCode::None, // And the transaction hangs there.
+    };
+    assert_eq!(error, expected);
+    producer.end(true).await;
+}
+
+async fn a_plain_batch_is_refused_while_its_producer_has_records_in_a_transaction(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let producer = Transactional::new(cluster).await;
+    producer.add(&topic).await;
+    producer.produce(&topic, 0, 1).await;
+    let plain = Batch::by(stamp(producer.id, producer.epoch, 1), 1);
+
+    assert_eq!(
+        cluster.probe.produce_error(&topic, &plain).await,
+        ErrorCode::InvalidTxnState
+    );
+
+    producer.end(true).await;
+    assert_eq!(cluster.probe.produce_error(&topic, &plain).await, ErrorCode::None);
+}
+
+async fn a_transactional_producer_may_send_plain_batches(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let producer = Transactional::new(cluster).await;
+    let at = |sequence| Batch::by(stamp(producer.id, producer.epoch, sequence), 1);
+    let transactional_id = Some(producer.transactional_id.clone());
+
+    assert_eq!(cluster.probe.produce_error(&topic, &at(0)).await, ErrorCode::None);
+    let named = Produce {
+        transactional_id,
+        ..Produce::to(&topic, &at(1))
+    };
+    assert_eq!(cluster.probe.produce_with(&named).await.error, ErrorCode::None);
+    producer.add(&topic).await;
+    assert_eq!(
+        cluster.probe.produce_error(&topic, &at(2)).await,
+        ErrorCode::None,
+        "no record of it is in the transaction"
+    );
+    assert_eq!(
+        cluster.probe.list_offset(&topic, -1, true).await,
+        Ok((3, -1)),
+        "nothing is held back"
+    );
+    producer.end(true).await;
+}
+
+async fn a_new_epoch_alone_fences_nobody_from_the_data(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let old = Transactional::new(cluster).await;
+    let at = |sequence| Batch::by(stamp(old.id, old.epoch, sequence), 1);
+    assert_eq!(cluster.probe.produce_error(&topic, &at(0)).await, ErrorCode::None);
+
+    let new = old.again().await;
+    assert_eq!((new.id, new.epoch), (old.id, old.epoch + 1));
+    assert_eq!(cluster.probe.produce_error(&topic, &at(1)).await, ErrorCode::None);
+    new.add(&topic).await;
+    assert_eq!(
+        cluster.probe.produce_error(&topic, &at(2)).await,
+        ErrorCode::None,
+        "nor does the open transaction"
+    );
+    new.end(true).await;
+}
+
+async fn the_marker_of_a_new_epoch_fences_the_old_one(cluster: &TestCluster) {
+    let (topic, untouched) = (cluster.topic(&[]).await, cluster.topic(&[]).await);
+    let old = Transactional::new(cluster).await;
+    let first = Batch::by(stamp(old.id, old.epoch, 0), 5);
+    assert_eq!(cluster.probe.produce_error(&topic, &first).await, ErrorCode::None);
+    let new = old.again().await;
+    new.add(&topic).await;
+    new.end(true).await;
+
+    let error = async |epoch, sequence| {
+        let batch = Batch::by(stamp(old.id, epoch, sequence), 1);
+        cluster.probe.produce_error(&topic, &batch).await
+    };
+    assert_eq!(error(old.epoch, 5).await, ErrorCode::InvalidProducerEpoch);
+    assert_eq!(error(old.epoch, 0).await, ErrorCode::InvalidProducerEpoch);
+    assert_eq!(
+        cluster.probe.produce_error(&topic, &first).await,
+        ErrorCode::InvalidProducerEpoch,
+        "a retry as well"
+    );
+    assert_eq!(error(new.epoch, 5).await, ErrorCode::OutOfOrderSequenceNumber);
+    assert_eq!(error(new.epoch, 0).await, ErrorCode::None);
+    let elsewhere = Batch::by(stamp(old.id, old.epoch, 0), 1);
+    assert_eq!(
+        cluster.probe.produce_error(&untouched, &elsewhere).await,
+        ErrorCode::None,
+        "there is no marker there"
+    );
+}
+
+async fn a_marker_of_the_same_epoch_disturbs_nothing(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let producer = Transactional::new(cluster).await;
+    let at = |sequence| Batch::by(stamp(producer.id, producer.epoch, sequence), 2);
+    assert_eq!(cluster.probe.produce_error(&topic, &at(0)).await, ErrorCode::None);
+
+    producer.add(&topic).await;
+    producer.end(true).await;
+
+    let retried = cluster.probe.produce(&topic, &at(0)).await;
+    assert_eq!((retried.error, retried.base_offset), (ErrorCode::None, 0));
+    let next = cluster.probe.produce(&topic, &at(2)).await;
+    assert_eq!(
+        (next.error, next.base_offset),
+        (ErrorCode::None, 3),
+        "the marker has taken an offset"
+    );
+}
+
+async fn a_new_epoch_aborts_what_the_old_one_left_open(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let old = Transactional::new(cluster).await;
+    old.add(&topic).await;
+    old.produce(&topic, 0, 3).await;
+
+    let new = old.again().await;
+
+    assert!(new.id == old.id && new.epoch > old.epoch);
+    let committed = cluster.probe.fetch(&Fetch::committed(&topic, 0)).await;
+    assert_eq!((committed.high_watermark, committed.last_stable_offset), (4, 4));
+    assert_eq!(aborted(&committed), Some(vec![(old.id, 0)]));
+    assert_eq!(old.try_produce(&topic, 3, 1).await, ErrorCode::InvalidProducerEpoch);
+}
+
+async fn an_unknown_topic_voids_the_whole_addition(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let producer = Transactional::new(cluster).await;
+
+    let added = producer.try_add(&[&topic, "absent"]).await;
+
+    let expected = [ErrorCode::OperationNotAttempted, ErrorCode::UnknownTopicOrPartition];
+    assert_eq!(added, expected);
+    assert_eq!(
+        producer.try_end(true).await,
+        ErrorCode::InvalidTxnState,
+        "nothing was added"
+    );
+}
+
+async fn a_transaction_without_partitions_cannot_be_ended(cluster: &TestCluster) {
+    let producer = Transactional::new(cluster).await;
+
+    assert_eq!(producer.try_end(true).await, ErrorCode::InvalidTxnState);
+    assert_eq!(producer.try_end(false).await, ErrorCode::InvalidTxnState);
+}
+
+async fn the_coordinator_refuses_an_old_epoch(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let old = Transactional::new(cluster).await;
+    old.again().await;
+
+    assert_eq!(old.try_add(&[&topic]).await, [ErrorCode::ProducerFenced]);
+    assert_eq!(old.try_end(true).await, ErrorCode::InvalidProducerEpoch);
+    let stranger = Transactional {
+        id: old.id + 1_000_000,
+        ..old
+    };
+    assert_eq!(stranger.try_add(&[&topic]).await, [ErrorCode::InvalidProducerIdMapping]);
+    let nobody = Transactional {
+        transactional_id: unique("nobody"),
+        ..stranger
+    };
+    assert_eq!(nobody.try_add(&[&topic]).await, [ErrorCode::InvalidProducerIdMapping]);
+}
+
+async fn producers_can_be_described(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let old = Transactional::new(cluster).await;
+    let describe = async || {
+        let wanted = TopicRequest::default()
+            .with_name(TopicName(text(&topic)))
+            .with_partition_indexes(vec![0]);
+        let request = DescribeProducersRequest::default().with_topics(vec![wanted]);
+        let response = cluster.probe.send(0, &request).await;
+        let producers = response.topics[0].partitions[0].active_producers.clone();
+        let seen = producers.iter().map(|producer| {
+            assert_eq!(producer.producer_id.0, old.id);
+            (
+                producer.producer_epoch,
+                producer.last_sequence,
+                producer.current_txn_start_offset,
+            )
         });
-        let listed = fetched.aborted_transactions.unwrap_or_default();
-        let listed: Vec<_> = listed
+        seen.collect::<Vec<_>>()
+    };
+    let epoch = i32::from(old.epoch);
+    assert_eq!(describe().await, []);
+
+    cluster
+        .probe
+        .produce(&topic, &Batch::by(stamp(old.id, old.epoch, 0), 8))
+        .await;
+    assert_eq!(describe().await, [(epoch, 7, -1)]);
+    let new = old.again().await;
+    new.add(&topic).await;
+    new.end(true).await;
+    assert_eq!(describe().await, [(epoch + 1, -1, -1)], "by its marker alone");
+    new.add(&topic).await;
+    new.produce(&topic, 0, 2).await;
+    assert_eq!(describe().await, [(epoch + 1, 1, 9)], "in a transaction");
+    new.end(true).await;
+    assert_eq!(describe().await, [(epoch + 1, 1, -1)]);
+}
+
+/// Producer id and first offset of each.
+fn aborted(fetched: &PartitionData) -> Option<Vec<(i64, i64)>> {
+    let aborted = fetched.aborted_transactions.as_ref()?;
+    Some(
+        aborted
             .iter()
             .map(|aborted| (aborted.producer_id.0, aborted.first_offset))
-            .collect();
-        assert_eq!(listed, [(transaction.producer.0, 2)], "from {offset}");
-    }
-    let fetched = case.fetch(Fetch {
-        read_committed: true,
-        ..Fetch::from(0)
-    });
-    let batches: Vec<_> = headers(&fetched)
-        .iter()
-        .map(|header| (header.base_offset(), header.is_control()))
-        .collect();
-    assert_eq!(batches, [(0, false), (2, false), (5, true)]);
-}
-
-pub(crate) fn a_marker_is_a_small_control_batch(case: &mut Case) {
-    case.create_topic(&[]);
-    let transaction = Transaction::begin(case);
-    transaction.produce(case, 0, 1);
-    transaction.end(case, true);
-
-    let marker = headers(&case.fetch(Fetch::from(1))).remove(0);
-
-    assert_eq!((marker.size(), marker.attributes()), (78, 0x30));
-    assert_eq!((marker.producer_id(), marker.producer_epoch()), transaction.producer);
-    assert_eq!(
-        (marker.base_sequence(), marker.record_count(), marker.base_offset()),
-        (-1, 1, 1)
-    );
-}
-
-pub(crate) fn plain_batches_do_not_mix_with_the_producers_open_transaction(case: &mut Case) {
-    case.create_topic(&[]);
-    let transaction = Transaction::begin(case);
-    transaction.produce(case, 0, 1);
-
-    let answer = case.produce(&stamped(transaction.producer, 1, 1));
-
-    assert_eq!(ErrorCode::from_wire(answer.error_code), ErrorCode::InvalidTxnState);
-    transaction.end(case, true);
-    assert_eq!(
-        case.produce(&stamped(transaction.producer, 1, 1)).error_code,
-        0,
-        "afterwards they may"
-    );
-}
-
-pub(crate) fn a_transaction_without_records_writes_its_marker(case: &mut Case) {
-    case.create_topic(&[]);
-    let transaction = Transaction::begin(case);
-    assert_eq!(
-        case.produce(&stamped(transaction.producer, 0, 1)).error_code,
-        0,
-        "nothing of it is open"
-    );
-    assert_eq!(case.offset_at(-1, true), 1);
-
-    transaction.end(case, true);
-
-    assert_eq!(case.offset_at(-1, true), 2);
-    assert!(headers(&case.fetch(Fetch::from(1)))[0].is_control());
-}
-
-pub(crate) fn the_marker_of_a_newer_epoch_fences_older_ones(case: &mut Case) {
-    case.create_topic(&[]);
-    let id = case.topic.clone();
-    let older = case.init_producer_id(Some(&id));
-    assert_eq!(case.produce(&stamped(older, 0, 1)).error_code, 0);
-    let newer = Transaction::begin(case);
-    assert_eq!(newer.producer, (older.0, newer.producer.1));
-    assert!(newer.producer.1 > older.1);
-
-    assert_eq!(case.produce(&stamped(older, 1, 1)).error_code, 0, "no marker, no fence");
-    newer.end(case, true);
-
-    let answer = case.produce(&stamped(older, 2, 1));
-    assert_eq!(ErrorCode::from_wire(answer.error_code), ErrorCode::InvalidProducerEpoch);
-    assert_eq!(case.produce(&stamped(newer.producer, 0, 1)).error_code, 0);
+            .collect(),
+    )
 }
