@@ -20,7 +20,7 @@ use super::ledger::lane_of;
 use super::partition::{
     FetchTrouble, OutgoingBatch, PartitionCheckpoint, PartitionReplicator, PartitionStart, ProduceOutcome,
 };
-use super::prepare::Prepared;
+use super::prepare::{PrepareError, Prepared};
 use super::rate::RateLimit;
 use super::stopped::Stopped;
 use crate::offsets::SourceOffset;
@@ -203,6 +203,23 @@ pub enum PartitionFetch {
     Records { prepared: Prepared, last_stable_offset: SourceOffset },
     Refused(ErrorCode),
     Diverged(EpochEnd),
+}
+
+impl PartitionFetch {
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Records { prepared, .. } if prepared.is_empty())
+    }
+
+    /// Brokers answer with one whole batch at least, if there is any (KIP-74). Where none came for anybody, a part of
+    /// one is damage: its length, which no checksum covers, is wrong.
+    fn expect_whole_batches(&mut self) {
+        if let Self::Records { prepared, .. } = self
+            && prepared.partial_tail > 0
+        {
+            let (position, bytes) = (prepared.next_position.0, prepared.partial_tail);
+            prepared.damage = Some(PrepareError::NeverWhole { position, bytes });
+        }
+    }
 }
 
 /// What was done since the start.
@@ -550,19 +567,19 @@ impl FlowReplicator {
         &mut self,
         now: Instant,
         slot: Slot,
-        partitions: Vec<(usize, PartitionFetch)>,
+        mut partitions: Vec<(usize, PartitionFetch)>,
         held_back: bool,
     ) {
         let asked = self.end_fetch(slot);
         if let Some(state) = self.sources.get_mut(&slot) {
             state.failures = 0;
         }
-        let nothing = !held_back
-            && partitions.iter().all(|(_, fetch)| {
-                matches!(fetch, PartitionFetch::Records { prepared, .. } if prepared.last_leader_epoch.is_none() && prepared.damage.is_none())
-            });
         if self.draining {
             return; // What comes now will be fetched again.
+        }
+        let nothing = !held_back && partitions.iter().all(|(_, fetch)| fetch.is_empty());
+        if nothing {
+            partitions.iter_mut().for_each(|(_, fetch)| fetch.expect_whole_batches());
         }
         for (index, fetch) in partitions {
             self.handle_partition_fetch(now, index, fetch);

@@ -300,8 +300,11 @@ impl PartitionReplicator {
         assert!(prepared.next_position >= self.fetch_position, "a fetch went backwards");
         self.last_stable_offset = Some(last_stable_offset);
         self.source_trouble.clear();
+        if prepared.damage.is_none() {
+            self.fetch_failures = 0;
+        }
         if prepared.last_leader_epoch.is_some() {
-            (self.fetch_failures, self.empty_fetches) = (0, 0);
+            self.empty_fetches = 0;
         }
         self.fetch_retry_at = None;
         self.fetch_position = prepared.next_position;
@@ -337,7 +340,7 @@ impl PartitionReplicator {
     /// a batch. Believed the third time only.
     pub fn handle_nothing_fetched(&mut self) {
         const BELIEVED: u32 = 3;
-        let Some(end) = self.start.end else { return };
+        let Some(end) = self.start.end.filter(|_| self.fetch_failures == 0) else { return };
         if self.fetch_position < end && self.last_stable_offset.is_some_and(|stable| stable >= end) {
             self.empty_fetches += 1;
             if self.empty_fetches >= BELIEVED {
@@ -894,6 +897,20 @@ mod tests {
         }
         partition.handle_nothing_fetched();
         assert!(partition.is_done());
+    }
+
+    #[test]
+    fn a_batch_that_never_comes_whole_is_no_end() {
+        let now = start_of_time();
+        let mut partition = partition(10);
+        for _ in 0..3 {
+            let mut prepared = fetched(0, 0);
+            prepared.damage = Some(PrepareError::NeverWhole { position: 0, bytes: 99 });
+            partition.handle_fetched(now, prepared, SourceOffset(10));
+            partition.handle_nothing_fetched();
+        }
+        assert!(!partition.is_done());
+        assert!(matches!(partition.stopped(), Some(Stopped::SourceUnreadable { .. })));
     }
 
     #[test]

@@ -50,6 +50,13 @@ pub enum SourceOffsets {
     Ranges(Vec<OffsetRange>),
 }
 
+impl Prepared {
+    /// Not one whole batch was met.
+    pub fn is_empty(&self) -> bool {
+        self.last_leader_epoch.is_none() && self.damage.is_none()
+    }
+}
+
 impl PreparedBatch {
     pub fn record_count(&self) -> i64 {
         self.header.record_count() as i64
@@ -74,6 +81,8 @@ pub struct Prepared {
     pub skipped: u64,
     /// Bytes of all batches met, as fetched.
     pub bytes: usize,
+    /// Bytes of a batch at the end that is not all there; it comes whole with a later fetch.
+    pub partial_tail: usize,
     /// What ended the walk early: everything before it is in `batches`.
     pub damage: Option<PrepareError>,
 }
@@ -85,6 +94,8 @@ pub enum PrepareError {
     Crc(#[from] CrcMismatch),
     #[error("the source's records can't be read")]
     Scan(#[from] ScanError),
+    #[error("the source's batch at offset {position} never comes whole: {bytes} bytes came, its length says more")]
+    NeverWhole { position: i64, bytes: usize },
     #[error("the source's batch at offset {base_offset} can't be read")]
     Record { base_offset: i64, source: RecordError },
     #[error("the source's batch at offset {base_offset} can't be written anew")]
@@ -114,6 +125,7 @@ pub fn prepare(
         last_leader_epoch: None,
         skipped: 0,
         bytes: 0,
+        partial_tail: 0,
         damage: None,
     };
     let mut walk = Walk { context, aborted: AbortedTransactions::new(aborted), legacy: Vec::new(), hold, out };
@@ -124,7 +136,8 @@ pub fn prepare(
 
 impl Walk<'_> {
     fn take_all(&mut self, records: Bytes) -> Result<(), PrepareError> {
-        for scanned in scan(records) {
+        let mut scan = scan(records);
+        for scanned in scan.by_ref() {
             match scanned? {
                 Scanned::Batch(batch) => {
                     self.convert_legacy()?;
@@ -134,6 +147,7 @@ impl Walk<'_> {
                 Scanned::Legacy(entry) => self.legacy.push(entry),
             }
         }
+        self.out.partial_tail = scan.partial_tail();
         Ok(())
     }
 
