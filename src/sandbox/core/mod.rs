@@ -19,6 +19,7 @@ pub mod faults;
 pub mod log;
 mod operations;
 mod produce_request;
+mod serving;
 mod sessions;
 #[cfg(test)]
 mod testing;
@@ -29,19 +30,18 @@ pub mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::Bytes;
 use uuid::Uuid;
 
-use api::Outcome;
 use api::fetch::ParkedFetch;
-use faults::{Effect, Fate, Fault, Faults, Refusal};
+pub use faults::{Effect, Fault};
+use faults::{Faults, Refusal};
 use log::Marker;
 use sessions::FetchSessions;
 use topics::Topics;
 use transactions::{COORDINATOR_EPOCH, State, Transactions};
 use wire::{Request, RequestError, RequestHead};
 
-use super::groups::{GroupResponse, Groups, GroupsConfig, Waiter};
+use super::groups::{Groups, GroupsConfig};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::produce_request::Segments;
 
@@ -199,255 +199,6 @@ impl Cluster {
 
     pub fn transactions(&self) -> &Transactions {
         &self.transactions
-    }
-
-    /// A client has connected to `broker`.
-    pub fn connect(&mut self, broker: i32) -> ConnectionId {
-        let id = ConnectionId(self.next_connection);
-        self.next_connection += 1;
-        self.connections.insert(
-            id,
-            Connection {
-                broker,
-                queue: VecDeque::new(),
-                current: None,
-            },
-        );
-        id
-    }
-
-    /// The client has gone. Whatever it waited for is forgotten.
-    pub fn disconnect(&mut self, connection: ConnectionId) {
-        self.connections.remove(&connection);
-        self.delayed.remove(&connection);
-        self.held.remove(&connection);
-        self.deadlines.retain(|&(_, waiting)| waiting != connection);
-        self.unpark(connection);
-    }
-
-    /// Takes a frame, given without its length.
-    pub fn handle(&mut self, connection: ConnectionId, frame: Bytes, now_ms: i64) -> Vec<Action> {
-        self.handle_request(connection, Request::parse(frame), now_ms)
-    }
-
-    /// As [`handle`](Self::handle), where the frame was parsed beforehand.
-    pub fn handle_request(
-        &mut self,
-        connection: ConnectionId,
-        request: Result<Request, RequestError>,
-        now_ms: i64,
-    ) -> Vec<Action> {
-        self.now_ms = now_ms;
-        if let Some(known) = self.connections.get_mut(&connection) {
-            known.queue.push_back(request);
-            self.ready.push_back(connection);
-        }
-        self.settle();
-        std::mem::take(&mut self.actions)
-    }
-
-    /// What is due by now, and what follows from changes that were made directly.
-    pub fn poll(&mut self, now_ms: i64) -> Vec<Action> {
-        self.now_ms = now_ms;
-        while let Some(&(deadline, connection)) = self.deadlines.first()
-            && deadline <= now_ms
-        {
-            self.deadlines.pop_first();
-            if let Some(frame) = self.delayed.remove(&connection) {
-                self.send(connection, frame);
-            } else if let Some(parked) = self.unpark(connection) {
-                let outcome = api::fetch::finish(self, parked).map(Outcome::Answer);
-                self.conclude(connection, outcome);
-            }
-        }
-        self.transactions.abort_overdue(now_ms);
-        self.write_markers();
-        self.answer_groups();
-        self.settle();
-        std::mem::take(&mut self.actions)
-    }
-
-    /// When [`poll`](Self::poll) has to be called next.
-    pub fn next_deadline(&self) -> Option<i64> {
-        let deadlines = [
-            self.deadlines.first().map(|&(deadline, _)| deadline),
-            self.groups.next_deadline_ms(),
-            self.transactions.next_deadline(),
-        ];
-        deadlines.into_iter().flatten().min()
-    }
-
-    /// Arms a fault. Several may befall one request.
-    pub fn arm(&mut self, fault: Fault) {
-        self.faults.arm(fault);
-    }
-
-    /// Disarms all faults; what is held stays so.
-    pub fn disarm(&mut self) {
-        self.faults.clear();
-    }
-
-    /// Lets go of the answers that [`Effect::Hold`] holds; they come out of the next [`poll`](Self::poll).
-    pub fn release(&mut self) {
-        for (connection, frame) in std::mem::take(&mut self.held) {
-            self.send(connection, frame);
-        }
-    }
-
-    /// Serves requests until nothing can go on.
-    fn settle(&mut self) {
-        loop {
-            if let Some(connection) = self.ready.pop_front() {
-                self.serve_next(connection);
-            } else if let Some(partition) = self.touched.pop_first() {
-                self.wake(partition);
-            } else {
-                break;
-            }
-        }
-    }
-
-    fn serve_next(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(&id).filter(|idle| idle.current.is_none()) else {
-            return;
-        };
-        let broker = connection.broker;
-        match connection.queue.pop_front() {
-            None => {}
-            Some(Ok(request)) => self.serve(id, broker, request),
-            Some(Err(error)) => self.close(id, error.into()),
-        }
-    }
-
-    fn serve(&mut self, id: ConnectionId, broker: i32, Request { head, body }: Request) {
-        let partitions = match self.faults.look_at_partitions(head.api) {
-            true => api::partitions_of(self, &head, &body),
-            false => Vec::new(),
-        };
-        let Fate { refusal, effects } = self.faults.befall(head.api, broker, &partitions);
-        if effects.contains(&Effect::DropBefore) {
-            return self.close(id, CloseReason::Fault);
-        }
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.current = Some((head.clone(), effects));
-        }
-        let call = Call {
-            broker,
-            connection: id,
-            head: &head,
-            refusal,
-        };
-        let outcome = api::dispatch(self, &call, body);
-        self.conclude(id, outcome);
-        if api::is_about_groups(head.api) {
-            self.answer_groups();
-        }
-    }
-
-    fn conclude(&mut self, id: ConnectionId, outcome: Result<Outcome, RequestError>) {
-        match outcome {
-            Ok(Outcome::Answer(frame)) => self.answer(id, frame),
-            Ok(Outcome::Wait(parked)) => self.park(id, parked),
-            Ok(Outcome::WaitForGroup) => {}
-            Ok(Outcome::Silence) => {
-                self.actions.push(Action::Silence(id));
-                self.go_on(id);
-            }
-            Err(error) => self.close(id, error.into()),
-        }
-    }
-
-    /// The answer to the connection's current request, which may still meet a fault.
-    fn answer(&mut self, id: ConnectionId, mut frame: Segments) {
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return;
-        };
-        let effects = connection
-            .current
-            .take()
-            .map(|(_, effects)| effects)
-            .unwrap_or_default();
-        let mut delay = None;
-        for effect in effects {
-            match effect {
-                Effect::DropAfter => return self.close(id, CloseReason::Fault),
-                Effect::Corrupt { position } => frame = wire::corrupt(&frame, position),
-                Effect::Delay { ms } => delay = Some(ms),
-                Effect::Hold => delay = Some(i64::MAX),
-                Effect::Refuse(_) | Effect::DropBefore => {}
-            }
-        }
-        match delay {
-            None => self.send(id, frame),
-            Some(i64::MAX) => {
-                self.held.insert(id, frame);
-            }
-            Some(ms) => {
-                self.deadlines.insert((self.now_ms.saturating_add(ms), id));
-                self.delayed.insert(id, frame);
-            }
-        }
-    }
-
-    fn send(&mut self, id: ConnectionId, frame: Segments) {
-        self.actions.push(Action::Send(id, frame));
-        self.go_on(id);
-    }
-
-    fn go_on(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.current = None;
-            self.ready.push_back(id);
-        }
-    }
-
-    fn close(&mut self, id: ConnectionId, reason: CloseReason) {
-        self.disconnect(id);
-        self.actions.push(Action::Close(id, reason));
-    }
-
-    fn park(&mut self, id: ConnectionId, parked: ParkedFetch) {
-        self.deadlines.insert((parked.deadline_ms, id));
-        for &partition in &parked.partitions {
-            self.waiting.entry(partition).or_default().insert(id);
-        }
-        self.parked.insert(id, parked);
-    }
-
-    fn unpark(&mut self, id: ConnectionId) -> Option<ParkedFetch> {
-        let parked = self.parked.remove(&id)?;
-        self.deadlines.remove(&(parked.deadline_ms, id));
-        for partition in &parked.partitions {
-            if let Some(waiting) = self.waiting.get_mut(partition) {
-                waiting.remove(&id);
-            }
-        }
-        Some(parked)
-    }
-
-    /// Answers the fetches that a change of this partition completes.
-    fn wake(&mut self, partition: (Uuid, i32)) {
-        let waiting = self.waiting.get(&partition).cloned().unwrap_or_default();
-        for id in waiting {
-            let Some(parked) = self.unpark(id) else { continue };
-            let outcome = api::fetch::retry(self, parked);
-            self.conclude(id, outcome);
-        }
-    }
-
-    /// Answers the members of groups that wait no longer.
-    fn answer_groups(&mut self) {
-        while let Some((Waiter(id), response)) = self.groups.poll(self.now_ms) {
-            let id = ConnectionId(id);
-            let Some((head, _)) = self.connections.get(&id).and_then(|known| known.current.as_ref()) else {
-                continue;
-            };
-            let frame = match &response {
-                GroupResponse::Join(response) => head.encode(response),
-                GroupResponse::Sync(response) => head.encode(response),
-            };
-            self.conclude(id, frame.map(Outcome::Answer));
-        }
     }
 
     /// Writes the markers that are due wherever there is a leader to take them.

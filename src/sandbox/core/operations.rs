@@ -164,3 +164,154 @@ fn no_such(topic: &str, partition: i32) -> NoSuchPartition {
         partition,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::error_code::ErrorCode;
+    use crate::sandbox::core::testing::{TestClient, batch, batch_with, code, stamped, transactional};
+
+    const DAY_MS: i64 = 86_400_000;
+
+    #[test]
+    fn the_old_leader_takes_nothing_any_more() {
+        let mut client = TestClient::of(2);
+        client.create_topic("t", 1, &[]);
+        client.cluster.move_leader("t", 0, Some(2)).unwrap();
+
+        let refused = client.produce("t", 0, batch(&["a"]));
+        assert_eq!(code(refused.error_code), ErrorCode::NotLeaderOrFollower);
+
+        client.connection = client.cluster.connect(2);
+        assert_eq!(client.produce("t", 0, batch(&["a"])).base_offset, 0);
+        assert_eq!(
+            client.cluster.batches("t", 0).unwrap()[0]
+                .header
+                .partition_leader_epoch(),
+            1
+        );
+    }
+
+    #[test]
+    fn a_partition_without_leader_keeps_its_transaction_from_ending() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 2, &[]);
+        let identity = client.begin("x", "t", 0);
+        assert_eq!(client.add("x", identity, "t", 1), ErrorCode::None);
+        client.cluster.move_leader("t", 1, None).unwrap();
+
+        assert_eq!(client.end_txn("x", identity, true), ErrorCode::None);
+        client.now_ms += 1000;
+        client.cluster.poll(client.now_ms);
+        assert_eq!(client.end_txn("x", identity, true), ErrorCode::ConcurrentTransactions);
+        assert_eq!(client.cluster.batches("t", 0).unwrap().len(), 1, "the other is marked");
+
+        client.cluster.move_leader("t", 1, Some(1)).unwrap();
+        assert_eq!(client.end_txn("x", identity, true), ErrorCode::None);
+        assert_eq!(client.cluster.batches("t", 1).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_transaction_is_concurrent_until_its_markers_are_there() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[]);
+        let identity = client.begin("x", "t", 0);
+        client.produce_in("x", "t", 0, batch_with(transactional(identity, 0), &["a"]));
+
+        assert_eq!(client.end_txn("x", identity, true), ErrorCode::None);
+        assert_eq!(client.end_txn("x", identity, true), ErrorCode::ConcurrentTransactions);
+        assert_eq!(client.add("x", identity, "t", 0), ErrorCode::ConcurrentTransactions);
+
+        let due = client.cluster.next_deadline().unwrap();
+        client.cluster.poll(due);
+        assert_eq!(client.end_txn("x", identity, true), ErrorCode::None);
+        let marker = client.cluster.batches("t", 0).unwrap()[1].header;
+        assert_eq!(
+            (marker.size(), marker.attributes(), marker.base_sequence()),
+            (78, 0x30, -1)
+        );
+    }
+
+    #[test]
+    fn a_batch_needs_a_transaction_that_its_partition_is_part_of() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 2, &[]);
+        let identity = client.begin("x", "t", 0);
+
+        let elsewhere = client.produce_in("x", "t", 1, batch_with(transactional(identity, 0), &["a"]));
+        assert_eq!(code(elsewhere.error_code), ErrorCode::InvalidTxnState);
+        client.produce_in("x", "t", 0, batch_with(transactional(identity, 0), &["a"]));
+        let plain = client.produce("t", 0, batch_with(stamped(identity.0, identity.1, 1), &["b"]));
+        assert_eq!(code(plain.error_code), ErrorCode::InvalidTxnState);
+    }
+
+    #[test]
+    fn a_fence_needs_the_marker_and_not_only_the_epoch() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[]);
+        let old = client.begin("x", "t", 0);
+        client.end("x", old, true);
+        client.produce("t", 0, batch_with(stamped(old.0, old.1, 0), &["a"]));
+
+        let new = client.begin("x", "t", 0);
+        let zombie = client.produce("t", 0, batch_with(stamped(old.0, old.1, 1), &["b"]));
+        assert_eq!(code(zombie.error_code), ErrorCode::None);
+        client.end("x", new, true);
+        let zombie = client.produce("t", 0, batch_with(stamped(old.0, old.1, 2), &["c"]));
+        assert_eq!(code(zombie.error_code), ErrorCode::InvalidProducerEpoch);
+    }
+
+    #[test]
+    fn a_restarted_broker_has_a_short_memory_and_no_connections() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[]);
+        for sequence in 0..2 {
+            client.produce("t", 0, batch_with(stamped(7, 0, sequence), &["a"]));
+        }
+        client.cluster.restart_broker(1, DAY_MS);
+
+        assert_eq!(client.cluster.poll(client.now_ms).len(), 1, "one connection is closed");
+        client.connection = client.cluster.connect(1);
+        let last = client.produce("t", 0, batch_with(stamped(7, 0, 1), &["a"]));
+        let second_last = client.produce("t", 0, batch_with(stamped(7, 0, 0), &["a"]));
+        assert_eq!((code(last.error_code), last.base_offset), (ErrorCode::None, 1));
+        assert_eq!(code(second_last.error_code), ErrorCode::OutOfOrderSequenceNumber);
+    }
+
+    #[test]
+    fn producers_of_old_records_expire_while_they_write() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[]);
+        client.now_ms += 2 * DAY_MS;
+        client.produce("t", 0, batch_with(stamped(7, 1, 0), &["two days old"]));
+        client.cluster.expire_producers(DAY_MS);
+
+        let zombie = client.produce("t", 0, batch_with(stamped(7, 0, 99), &["b"]));
+        assert_eq!(code(zombie.error_code), ErrorCode::None);
+    }
+
+    #[test]
+    fn a_recreated_topic_is_empty_and_another() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 3, &[("retention.ms", "1000")]);
+        client.produce("t", 0, batch(&["a"]));
+        let old = client.cluster.topics().get("t").unwrap().clone();
+
+        assert!(client.cluster.recreate_topic("t"));
+
+        let new = client.cluster.topics().get("t").unwrap();
+        assert_ne!(new.id, old.id);
+        assert_eq!((new.partitions.len(), &new.config), (3, &old.config));
+        assert_eq!(client.cluster.end_offset("t", 0, Isolation::ReadUncommitted), Ok(0));
+        assert!(client.cluster.topics().name_of(old.id).is_none());
+    }
+
+    #[test]
+    fn what_does_not_exist_is_named() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[]);
+
+        let error = client.cluster.compact("t", 1).unwrap_err();
+        assert_eq!(error.to_string(), "the sandbox has no partition 1 of topic t");
+    }
+}

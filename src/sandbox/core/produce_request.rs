@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::{ProduceRequest as WireRequest, TopicName};
 use uuid::Uuid;
 
-use super::log::validate::{ClientBatch, Invalid};
+use super::log::{ClientBatch, Invalid};
 use super::wire::{RequestError, RequestHead};
 
 #[derive(Debug)]

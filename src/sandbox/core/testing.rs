@@ -1,12 +1,16 @@
 //! A client for the unit tests: typed requests in, typed responses out, time by hand.
 
 use bytes::Bytes;
+use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::fetch_response::{FetchResponse, PartitionData};
+use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
-use kafka_protocol::messages::{CreateTopicsRequest, FetchRequest};
+use kafka_protocol::messages::{
+    AddPartitionsToTxnRequest, CreateTopicsRequest, EndTxnRequest, FetchRequest, InitProducerIdRequest, ProducerId,
+    TransactionalId,
+};
 use kafka_protocol::protocol::{Decodable, Request};
 
 use super::topics::topic_name;
@@ -76,6 +80,63 @@ impl TestClient {
         let request = produce_request(topic, partition, records);
         let mut response = self.call(9, &request);
         response.responses.remove(0).partition_responses.remove(0)
+    }
+
+    /// Produces within the transaction of `id`.
+    pub(super) fn produce_in(
+        &mut self,
+        id: &str,
+        topic: &str,
+        partition: i32,
+        records: Bytes,
+    ) -> PartitionProduceResponse {
+        let id = TransactionalId(id.to_owned().into());
+        let request = produce_request(topic, partition, records).with_transactional_id(Some(id));
+        let mut response = self.call(9, &request);
+        response.responses.remove(0).partition_responses.remove(0)
+    }
+
+    /// Begins a transaction that a partition is part of; says who its producer is.
+    pub(super) fn begin(&mut self, id: &str, topic: &str, partition: i32) -> (i64, i16) {
+        let transactional_id = TransactionalId(id.to_owned().into());
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(Some(transactional_id.clone()))
+            .with_transaction_timeout_ms(60_000);
+        let initialized = self.call(1, &request);
+        assert_eq!(code(initialized.error_code), ErrorCode::None);
+        let identity = (initialized.producer_id.0, initialized.producer_epoch);
+        assert_eq!(self.add(id, identity, topic, partition), ErrorCode::None);
+        identity
+    }
+
+    pub(super) fn add(&mut self, id: &str, identity: (i64, i16), topic: &str, partition: i32) -> ErrorCode {
+        let topic = AddPartitionsToTxnTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(vec![partition]);
+        let request = AddPartitionsToTxnRequest::default()
+            .with_v3_and_below_transactional_id(TransactionalId(id.to_owned().into()))
+            .with_v3_and_below_producer_id(ProducerId(identity.0))
+            .with_v3_and_below_producer_epoch(identity.1)
+            .with_v3_and_below_topics(vec![topic]);
+        let response = self.call(2, &request);
+        code(response.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code)
+    }
+
+    pub(super) fn end_txn(&mut self, id: &str, identity: (i64, i16), commit: bool) -> ErrorCode {
+        let request = EndTxnRequest::default()
+            .with_transactional_id(TransactionalId(id.to_owned().into()))
+            .with_producer_id(ProducerId(identity.0))
+            .with_producer_epoch(identity.1)
+            .with_committed(commit);
+        code(self.call(1, &request).error_code)
+    }
+
+    /// Ends a transaction, and waits for its markers.
+    pub(super) fn end(&mut self, id: &str, identity: (i64, i16), commit: bool) {
+        assert_eq!(self.end_txn(id, identity, commit), ErrorCode::None);
+        self.now_ms += 10;
+        self.cluster.poll(self.now_ms);
+        assert_eq!(self.end_txn(id, identity, commit), ErrorCode::None);
     }
 
     pub(super) fn fetch(&mut self, topic: &str, partition: i32, offset: i64) -> PartitionData {
@@ -159,20 +220,13 @@ pub(super) fn stamped(producer_id: i64, producer_epoch: i16, base_sequence: i32)
     }
 }
 
-pub(super) fn code(code: i16) -> ErrorCode {
-    ErrorCode::from_wire(code)
+pub(super) fn transactional(identity: (i64, i16), base_sequence: i32) -> BatchOptions {
+    BatchOptions {
+        transactional: true,
+        ..stamped(identity.0, identity.1, base_sequence)
+    }
 }
 
-pub(super) fn fetched(response: &FetchResponse) -> Vec<(i32, usize)> {
-    response
-        .responses
-        .iter()
-        .flat_map(|topic| &topic.partitions)
-        .map(|partition| {
-            (
-                partition.partition_index,
-                partition.records.as_ref().map_or(0, Bytes::len),
-            )
-        })
-        .collect()
+pub(super) fn code(code: i16) -> ErrorCode {
+    ErrorCode::from_wire(code)
 }

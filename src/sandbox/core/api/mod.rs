@@ -14,7 +14,6 @@ mod describe_producers;
 mod describe_topic_partitions;
 mod end_txn;
 pub(super) mod fetch;
-mod fetch_response;
 mod find_coordinator;
 mod groups;
 mod init_producer_id;

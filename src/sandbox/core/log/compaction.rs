@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use super::client_batch::LIMITS;
 use super::maintenance::marker_of;
-use super::validate::LIMITS;
 use super::{PartitionLog, StoredBatch};
 use crate::protocol::primitives::{put_varint, put_varlong, varint_len, varlong_len};
 use crate::record::header::{at, attribute, put};
@@ -226,5 +226,181 @@ fn with_records(
     StoredBatch {
         header: BatchHeader::parse(&bytes).unwrap_or(*header),
         payload,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{BatchBuilder, BatchOptions, ProducerStamp};
+    use crate::sandbox::core::config::TopicConfig;
+    use crate::sandbox::core::log::ClientBatch;
+    use crate::sandbox::core::log::{Isolation, Marker};
+
+    const NOW: i64 = 1_700_000_000_000;
+    const HORIZON: i64 = 1000;
+
+    struct TestLog(PartitionLog);
+
+    impl TestLog {
+        fn new() -> Self {
+            Self(PartitionLog::default())
+        }
+
+        fn append(&mut self, options: BatchOptions, records: &[(&str, Option<&str>)]) {
+            let mut builder = BatchBuilder::new(options);
+            for (key, value) in records {
+                builder.push(NOW - 5, Some(key.as_bytes()), value.map(str::as_bytes), &[]);
+            }
+            let batch = ClientBatch::read(builder.build().unwrap(), 9).unwrap();
+            let valid = batch.validate(&TopicConfig::default(), NOW).unwrap();
+            self.0.append(valid, 0).unwrap();
+        }
+
+        fn plain(&mut self, records: &[(&str, Option<&str>)]) {
+            self.append(BatchOptions::default(), records);
+        }
+
+        fn marker(&mut self, producer_id: i64, commit: bool) {
+            let marker = Marker {
+                producer_id,
+                producer_epoch: 0,
+                commit,
+                coordinator_epoch: 0,
+            };
+            self.0.append_marker(marker, NOW, 0).unwrap();
+        }
+
+        fn compact(&mut self, now_ms: i64) {
+            self.0.compact(now_ms, HORIZON);
+            for batch in self.0.batches() {
+                batch.to_raw().verify_crc().unwrap();
+            }
+        }
+
+        /// Base offset and, relative to it, last offset and offsets of the records that are left.
+        fn shape(&self) -> Vec<(i64, i32, Vec<i32>)> {
+            let shape = |batch: &StoredBatch| {
+                let decoded = decode(&batch.to_raw(), &LIMITS).unwrap();
+                let deltas = decoded.records().map(|record| record.unwrap().offset_delta).collect();
+                (batch.header.base_offset(), batch.header.last_offset_delta(), deltas)
+            };
+            self.0.batches().map(shape).collect()
+        }
+    }
+
+    fn stamped(producer_id: i64, base_sequence: i32) -> BatchOptions {
+        BatchOptions {
+            producer: Some(ProducerStamp {
+                producer_id,
+                producer_epoch: 0,
+                base_sequence,
+            }),
+            ..BatchOptions::default()
+        }
+    }
+
+    fn transactional(producer_id: i64, base_sequence: i32) -> BatchOptions {
+        BatchOptions {
+            transactional: true,
+            ..stamped(producer_id, base_sequence)
+        }
+    }
+
+    #[test]
+    fn only_the_latest_of_each_key_stays_and_offsets_do_too() {
+        for codec in [Codec::None, Codec::Zstd] {
+            let mut log = TestLog::new();
+            let options = BatchOptions {
+                codec,
+                ..BatchOptions::default()
+            };
+            log.append(options, &[("a", Some("1")), ("b", Some("1")), ("c", Some("1"))]);
+            log.plain(&[("x", Some("1"))]);
+            log.plain(&[("b", Some("2")), ("x", Some("2"))]);
+            let kept_whole = log.0.batches().last().unwrap().clone();
+
+            log.compact(NOW);
+
+            assert_eq!(log.shape(), [(0, 2, vec![0, 2]), (4, 1, vec![0, 1])]);
+            assert_eq!(log.0.batches().last(), Some(&kept_whole), "byte for byte");
+            assert_eq!(log.0.end_offset(), 6);
+            let read = log.0.read(1, Isolation::ReadCommitted, 10_000, true).unwrap();
+            assert_eq!(read.bytes, log.0.size());
+        }
+    }
+
+    #[test]
+    fn the_last_batch_of_a_producer_stays_though_empty() {
+        let mut log = TestLog::new();
+        log.append(stamped(7, 0), &[("a", Some("1"))]);
+        log.append(stamped(7, 1), &[("a", Some("2")), ("b", Some("2"))]);
+        log.plain(&[("a", Some("3")), ("b", Some("3"))]);
+
+        log.compact(NOW);
+
+        assert_eq!(log.shape(), [(1, 1, vec![]), (3, 1, vec![0, 1])]);
+        let empty = log.0.batches().next().unwrap().header;
+        assert_eq!(
+            (empty.producer_id(), empty.base_sequence(), empty.record_count()),
+            (7, 1, 0)
+        );
+        log.compact(NOW);
+        assert_eq!(log.shape().len(), 2, "it stays");
+    }
+
+    #[test]
+    fn a_tombstone_gets_its_horizon_first_and_goes_after_it() {
+        let mut log = TestLog::new();
+        log.plain(&[("a", None), ("b", Some("1"))]);
+
+        log.compact(NOW);
+        let marked = log.0.batches().next().unwrap().clone();
+        assert!(marked.header.has_delete_horizon());
+        assert_eq!(marked.header.base_timestamp(), NOW + HORIZON);
+        assert_eq!(marked.header.max_timestamp(), NOW - 5);
+        let decoded = decode(&marked.to_raw(), &LIMITS).unwrap();
+        let first = decoded.records().next().unwrap().unwrap();
+        assert_eq!(
+            decoded.timestamp(&first).unwrap(),
+            NOW - 5,
+            "counted anew from the horizon"
+        );
+        log.compact(NOW + HORIZON - 1);
+        assert_eq!(log.shape(), [(0, 1, vec![0, 1])]);
+
+        log.compact(NOW + HORIZON);
+        assert_eq!(log.shape(), [(0, 1, vec![1])]);
+    }
+
+    #[test]
+    fn aborted_data_goes_and_its_marker_after_it() {
+        let mut log = TestLog::new();
+        log.append(transactional(7, 0), &[("a", Some("aborted"))]);
+        log.append(transactional(7, 1), &[("b", Some("aborted"))]);
+        log.marker(7, false);
+        log.append(transactional(7, 2), &[("c", Some("committed"))]);
+        log.marker(7, true);
+
+        log.compact(NOW);
+        let shape = log.shape();
+        assert_eq!(shape.iter().map(|(base, ..)| *base).collect::<Vec<_>>(), [2, 3, 4]);
+        assert_eq!(log.0.aborted.len(), 1);
+
+        log.compact(NOW + HORIZON);
+        assert_eq!(log.shape().iter().map(|(base, ..)| *base).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(log.0.aborted, [], "or the committed data would be taken for aborted");
+    }
+
+    #[test]
+    fn an_open_transaction_is_left_alone() {
+        let mut log = TestLog::new();
+        log.plain(&[("a", Some("1"))]);
+        log.append(transactional(7, 0), &[("a", Some("2"))]);
+        log.plain(&[("a", Some("3"))]);
+
+        log.compact(NOW);
+
+        assert_eq!(log.shape(), [(0, 0, vec![0]), (1, 0, vec![0]), (2, 0, vec![0])]);
     }
 }

@@ -1,8 +1,8 @@
 //! What a log loses: old records, an unclean leader's records, and a restarted leader's memory.
 
+use super::client_batch::LIMITS;
 use super::{PartitionLog, StoredBatch};
 use crate::record::{ControlType, decode};
-use crate::sandbox::core::log::validate::LIMITS;
 
 impl PartitionLog {
     /// Moves the start of the log up. The batch that holds the new first offset stays whole.
@@ -90,4 +90,131 @@ pub(super) fn marker_of(batch: &StoredBatch) -> Option<(ControlType, i32)> {
     let (_version, epoch) = record.value?.split_first_chunk::<2>()?;
     let coordinator_epoch = i32::from_be_bytes(*epoch.first_chunk()?);
     Some((ControlType::from_key(record.key?)?, coordinator_epoch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::error_code::ErrorCode;
+    use crate::record::{BatchBuilder, BatchOptions, ProducerStamp};
+    use crate::sandbox::core::config::TopicConfig;
+    use crate::sandbox::core::log::ClientBatch;
+    use crate::sandbox::core::log::{Isolation, Marker};
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    fn append(log: &mut PartitionLog, sequence: i32, count: i32, timestamp: i64) -> Result<i64, ErrorCode> {
+        let mut builder = BatchBuilder::new(BatchOptions {
+            producer: Some(ProducerStamp {
+                producer_id: 7,
+                producer_epoch: 0,
+                base_sequence: sequence,
+            }),
+            ..BatchOptions::default()
+        });
+        for _ in 0..count {
+            builder.push(timestamp, None, Some(b"value"), &[]);
+        }
+        let batch = ClientBatch::read(builder.build().unwrap(), 9).unwrap();
+        let valid = batch.validate(&TopicConfig::default(), NOW).unwrap();
+        log.append(valid, 0).map(|appended| appended.base_offset)
+    }
+
+    fn of_three_batches() -> PartitionLog {
+        let mut log = PartitionLog::default();
+        log.begin_epoch(0);
+        for (sequence, timestamp) in [(0, NOW - 3000), (4, NOW - 2000), (8, NOW - 1000)] {
+            append(&mut log, sequence, 4, timestamp).unwrap();
+        }
+        log
+    }
+
+    #[test]
+    fn a_log_may_start_within_a_batch() {
+        let mut log = of_three_batches();
+        log.delete_before(6);
+
+        assert_eq!((log.log_start_offset(), log.end_offset()), (6, 12));
+        assert_eq!(log.batches().next().unwrap().header.base_offset(), 4);
+        let read = |offset| {
+            log.read(offset, Isolation::ReadUncommitted, 1, true)
+                .map(|slice| slice.bytes)
+        };
+        assert_eq!(read(5), Err(ErrorCode::OffsetOutOfRange));
+        assert_eq!(read(6), Ok(log.batches().next().unwrap().header.size()));
+        assert_eq!(read(13), Err(ErrorCode::OffsetOutOfRange));
+    }
+
+    #[test]
+    fn retention_goes_by_age_and_by_size() {
+        let mut log = of_three_batches();
+        log.enforce_retention(NOW, 2500, -1);
+        assert_eq!(log.log_start_offset(), 4);
+
+        let batch = log.size() as i64 / 2;
+        log.enforce_retention(NOW, -1, batch + 1);
+        assert_eq!(log.log_start_offset(), 4, "not below the limit");
+        log.enforce_retention(NOW, -1, batch);
+        assert_eq!(log.log_start_offset(), 8);
+    }
+
+    #[test]
+    fn truncation_takes_the_sequences_with_it() {
+        let mut log = of_three_batches();
+        log.truncate_to(9);
+
+        assert_eq!(log.end_offset(), 8, "batches go whole");
+        assert_eq!(append(&mut log, 4, 4, NOW), Ok(4), "still known again");
+        assert_eq!(
+            append(&mut log, 8, 1, NOW),
+            Ok(8),
+            "other records under the same sequence"
+        );
+    }
+
+    #[test]
+    fn a_fence_survives_a_restart_unless_the_log_is_empty() {
+        let fence = Marker {
+            producer_id: 7,
+            producer_epoch: 1,
+            commit: true,
+            coordinator_epoch: 0,
+        };
+        let mut log = of_three_batches();
+        log.append_marker(fence, NOW, 0).unwrap();
+        log.restart(NOW, 1_000_000);
+        assert_eq!(append(&mut log, 12, 1, NOW), Err(ErrorCode::InvalidProducerEpoch));
+
+        log.delete_before(13);
+        log.restart(NOW, 1_000_000);
+        assert_eq!(append(&mut log, 12, 1, NOW), Ok(13), "the zombie is back");
+    }
+
+    #[test]
+    fn old_records_are_forgotten_at_a_restart() {
+        let mut log = of_three_batches();
+        log.restart(NOW, 1000);
+
+        assert_eq!(log.producers().count(), 0);
+    }
+
+    #[test]
+    fn markers_are_read_back_from_the_log() {
+        let mut log = of_three_batches();
+        let marker = Marker {
+            producer_id: 7,
+            producer_epoch: 0,
+            commit: false,
+            coordinator_epoch: 5,
+        };
+        log.append_marker(marker, NOW, 0).unwrap();
+
+        assert_eq!(
+            log.batches().next_back().and_then(marker_of),
+            Some((ControlType::Abort, 5))
+        );
+        log.truncate_to(100);
+        let (_, producer) = log.producers().next().unwrap();
+        assert_eq!((producer.coordinator_epoch, producer.last_sequence()), (5, 11));
+    }
 }

@@ -4,16 +4,18 @@
 //! overlap, `log_start_offset <= last_stable_offset <= end_offset`, and every stored header's CRC right for its payload.
 
 mod batch;
+mod client_batch;
 mod compaction;
 mod epochs;
 mod maintenance;
 mod producers;
 mod timestamps;
-pub mod validate;
+mod validate;
 
 use std::collections::VecDeque;
 
 pub use batch::StoredBatch;
+pub use client_batch::ClientBatch;
 pub use epochs::EpochEnd;
 pub use producers::{ProducedBatch, Producer};
 
@@ -22,7 +24,7 @@ use crate::protocol::error_code::ErrorCode;
 use crate::record::{BatchHeader, ControlType, HEADER_LEN, control_batch};
 use epochs::EpochHistory;
 use producers::Producers;
-use validate::ValidBatch;
+pub use validate::{Invalid, ValidBatch};
 
 /// See the module's documentation.
 #[derive(Debug, Clone, Default)]

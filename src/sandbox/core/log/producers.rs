@@ -188,3 +188,139 @@ fn last_sequence(header: &BatchHeader) -> i32 {
 fn next_sequence(sequence: i32) -> i32 {
     sequence.wrapping_add(1) & i32::MAX
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::header::{at, put};
+    use crate::record::{BatchBuilder, BatchOptions, ProducerStamp};
+
+    const ID: i64 = 7;
+
+    /// The header of a batch of so many records, with this base offset.
+    fn header(epoch: i16, base_sequence: i32, count: i32, base_offset: i64) -> BatchHeader {
+        let mut builder = BatchBuilder::new(BatchOptions {
+            producer: Some(ProducerStamp {
+                producer_id: ID,
+                producer_epoch: epoch,
+                base_sequence,
+            }),
+            ..BatchOptions::default()
+        });
+        for _ in 0..count {
+            builder.push(1000, None, None, &[]);
+        }
+        let mut bytes = *builder.build().unwrap().first_chunk().unwrap();
+        put(&mut bytes, at::BASE_OFFSET, base_offset.to_be_bytes());
+        BatchHeader::parse(&bytes).unwrap()
+    }
+
+    fn after(headers: &[BatchHeader]) -> Producers {
+        let mut producers = Producers::default();
+        for header in headers {
+            assert_eq!(producers.check(header), Ok(()));
+            producers.append(header);
+        }
+        producers
+    }
+
+    #[test]
+    fn the_last_five_batches_are_known_again_and_no_more() {
+        let sent: Vec<_> = (0..6).map(|i| header(0, i, 1, i64::from(i))).collect();
+        let producers = after(&sent);
+
+        let known: Vec<_> = sent
+            .iter()
+            .map(|header| producers.duplicate_of(header).map(|batch| batch.base_offset))
+            .collect();
+        assert_eq!(known, [None, Some(1), Some(2), Some(3), Some(4), Some(5)]);
+        assert_eq!(producers.check(&sent[0]), Err(ErrorCode::OutOfOrderSequenceNumber));
+    }
+
+    #[test]
+    fn a_batch_cut_differently_is_not_known_again() {
+        let producers = after(&[header(0, 0, 4, 0)]);
+
+        assert_eq!(producers.duplicate_of(&header(0, 0, 3, 0)), None);
+        assert_eq!(producers.duplicate_of(&header(0, 1, 3, 0)), None);
+        assert_eq!(producers.duplicate_of(&header(1, 0, 4, 0)), None);
+    }
+
+    #[test]
+    fn a_restarted_leader_knows_the_last_batch_only() {
+        let mut producers = after(&[header(0, 0, 1, 0), header(0, 1, 1, 1)]);
+        producers.restart();
+
+        assert_eq!(producers.duplicate_of(&header(0, 0, 1, 0)), None);
+        assert!(producers.duplicate_of(&header(0, 1, 1, 1)).is_some());
+        assert_eq!(producers.check(&header(0, 2, 1, 2)), Ok(()));
+    }
+
+    #[test]
+    fn sequences_wrap_also_inside_a_batch() {
+        let producers = after(&[header(0, i32::MAX - 1, 5, 0)]);
+
+        assert_eq!(producers.check(&header(0, 3, 1, 5)), Ok(()));
+        assert_eq!(
+            producers.check(&header(0, 4, 1, 5)),
+            Err(ErrorCode::OutOfOrderSequenceNumber)
+        );
+    }
+
+    #[test]
+    fn a_new_epoch_begins_at_zero_and_fences_the_old_one() {
+        let mut producers = after(&[header(0, 40, 1, 0)]);
+        assert_eq!(
+            producers.check(&header(1, 41, 1, 1)),
+            Err(ErrorCode::OutOfOrderSequenceNumber)
+        );
+        producers.append(&header(1, 0, 1, 1));
+
+        assert_eq!(
+            producers.check(&header(0, 41, 1, 2)),
+            Err(ErrorCode::InvalidProducerEpoch)
+        );
+        assert_eq!(producers.duplicate_of(&header(0, 40, 1, 0)), None);
+    }
+
+    #[test]
+    fn a_marker_of_the_same_epoch_leaves_the_stream_alone() {
+        let mut producers = after(&[header(3, 0, 2, 0)]);
+
+        assert_eq!(producers.append_marker(&header(3, -1, 1, 2), 0), None);
+        assert_eq!(producers.check(&header(3, 2, 1, 3)), Ok(()));
+        assert!(producers.duplicate_of(&header(3, 0, 2, 0)).is_some());
+    }
+
+    #[test]
+    fn a_marker_of_a_new_epoch_fences_and_starts_over() {
+        let mut producers = after(&[header(3, 0, 2, 0)]);
+        producers.append_marker(&header(4, -1, 1, 2), 0);
+
+        assert_eq!(
+            producers.check(&header(3, 2, 1, 3)),
+            Err(ErrorCode::InvalidProducerEpoch)
+        );
+        assert_eq!(
+            producers.check(&header(4, 2, 1, 3)),
+            Err(ErrorCode::OutOfOrderSequenceNumber)
+        );
+        assert_eq!(producers.check(&header(4, 0, 1, 3)), Ok(()));
+        assert_eq!(producers.check_marker(ID, 3, 0), Err(ErrorCode::InvalidProducerEpoch));
+        assert_eq!(
+            producers.check_marker(ID, 4, -1),
+            Err(ErrorCode::TransactionCoordinatorFenced)
+        );
+    }
+
+    #[test]
+    fn producers_are_forgotten_by_the_time_of_their_records() {
+        let mut producers = after(&[header(0, 0, 1, 0)]);
+        producers.expire(1999, 1000);
+        assert!(producers.duplicate_of(&header(0, 0, 1, 0)).is_some());
+        producers.expire(2000, 1000);
+
+        assert_eq!(producers.iter().count(), 0);
+        assert_eq!(producers.check(&header(0, 99, 1, 1)), Ok(()), "any sequence will do");
+    }
+}

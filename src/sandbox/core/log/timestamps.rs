@@ -1,6 +1,6 @@
 //! Where a timestamp lies in a log.
 
-use super::validate::LIMITS;
+use super::client_batch::LIMITS;
 use super::{PartitionLog, StoredBatch};
 use crate::record::decode;
 

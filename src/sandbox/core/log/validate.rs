@@ -1,56 +1,16 @@
-//! What a leader demands of a produced batch, in the order in which Kafka's `ProduceRequest` and `LogValidator` do.
+//! What a leader demands of a produced batch, in the order in which Kafka's `LogValidator` does.
 //!
-//! [`ClientBatch::read`] does all that the bytes alone decide, which takes the time: CRC, decompression, every record.
-//! [`ClientBatch::validate`] adds what the topic decides.
+//! [`ClientBatch::read`] has found out what it can from the bytes alone; here the topic's configuration comes in.
 
 use bytes::Bytes;
 
 use super::batch::timestamped;
+use super::client_batch::{ClientBatch, Contents, NO_TIMESTAMP};
 use crate::protocol::error_code::ErrorCode;
-use crate::record::header::put;
-use crate::record::header::{at, attribute};
 use crate::record::{
-    BatchBuilder, BatchHeader, BatchOptions, Codec, DecodeLimits, Decoded, HEADER_LEN, LOG_OVERHEAD, ProducerStamp,
-    RawBatch, RecordError, TimestampType, decode, records,
+    BatchBuilder, BatchHeader, BatchOptions, Codec, HEADER_LEN, ProducerStamp, RecordError, TimestampType, records,
 };
 use crate::sandbox::core::config::TopicConfig;
-
-/// Brokers that know zstd take it from this version of Produce on.
-const FIRST_WITH_ZSTD: i16 = 7;
-
-/// The least that any format's length field may say: a message of magic 0 without key and value.
-const MIN_LENGTH: i32 = 14;
-
-/// The timestamp of a record without one. It is never out of range.
-const NO_TIMESTAMP: i64 = -1;
-
-/// A real broker runs out of memory over a batch that decompresses to more; the sandbox refuses it.
-pub(super) const LIMITS: DecodeLimits = DecodeLimits {
-    max_bytes: 256 << 20,
-    max_records: 1 << 22,
-};
-
-/// A batch as a client has sent it, read through.
-#[derive(Debug)]
-pub struct ClientBatch {
-    bytes: Bytes,
-    base_offset: i64,
-    is_intact: bool,
-    /// `None` where counts and offsets make no sense. The base offset in it is 0.
-    header: Option<BatchHeader>,
-    records: Result<Contents, RecordError>,
-}
-
-/// What the records of a batch are like.
-#[derive(Debug, Clone, Copy)]
-struct Contents {
-    max_timestamp: i64,
-    /// Of the records that have a timestamp.
-    min_timestamp: Option<i64>,
-    has_null_keys: bool,
-    /// The offsets inside are 0, 1, 2 …
-    is_dense: bool,
-}
 
 /// A batch that may be appended, with the timestamps that the topic gives it.
 #[derive(Debug, Clone)]
@@ -81,59 +41,6 @@ impl From<ErrorCode> for Invalid {
 }
 
 impl ClientBatch {
-    /// Finds the one batch in the records for a partition, and reads it through.
-    pub fn read(records: Bytes, version: i16) -> Result<Self, Invalid> {
-        let Some(size) = batch_size(&records)? else {
-            return Err(ErrorCode::InvalidRecord.into());
-        };
-        match magic_of(&records) {
-            Some(2) => {}
-            Some(0 | 1) | None => return Err(ErrorCode::InvalidRecord.into()),
-            Some(_) => return Err(ErrorCode::CorruptMessage.into()),
-        }
-        let Some(front) = records.first_chunk::<HEADER_LEN>().filter(|_| size >= HEADER_LEN) else {
-            return Err(ErrorCode::CorruptMessage.into());
-        };
-        let codec_bits = i16::from_be_bytes([front[at::ATTRIBUTES], front[at::ATTRIBUTES + 1]]) & attribute::CODEC;
-        if codec_bits == Codec::Zstd.attributes() && version < FIRST_WITH_ZSTD {
-            return Err(ErrorCode::UnsupportedCompressionType.into());
-        }
-        // A whole batch after the first is refused; half a batch or garbage is dropped in silence.
-        if batch_size(&records.slice(size..))?.is_some() {
-            return Err(ErrorCode::InvalidRecord.into());
-        }
-        Ok(Self::open(records.slice(..size), front))
-    }
-
-    fn open(bytes: Bytes, front: &[u8; HEADER_LEN]) -> Self {
-        let mut from_zero = *front;
-        put(&mut from_zero, at::BASE_OFFSET, 0_i64.to_be_bytes());
-        let header = BatchHeader::parse(&from_zero).ok();
-        // The checked header stands apart from the bytes, in which the base offset may be anything.
-        let raw = header.map(|header| RawBatch {
-            header,
-            bytes: bytes.clone(),
-        });
-        let is_intact = raw.as_ref().is_none_or(|raw| raw.verify_crc().is_ok());
-        let records = match raw {
-            Some(raw) if is_intact => Contents::of(&raw),
-            _ => Err(RecordError::MissingRecords { claimed: 0, found: 0 }),
-        };
-        Self {
-            base_offset: i64::from_be_bytes(std::array::from_fn(|i| front[at::BASE_OFFSET + i])),
-            bytes,
-            is_intact,
-            header,
-            records,
-        }
-    }
-
-    /// Producer id and epoch of a batch that belongs to a transaction.
-    pub fn transactional_producer(&self) -> Option<(i64, i16)> {
-        let header = self.header.filter(BatchHeader::is_transactional)?;
-        Some((header.producer_id(), header.producer_epoch()))
-    }
-
     pub fn validate(&self, config: &TopicConfig, now_ms: i64) -> Result<ValidBatch, Invalid> {
         if self.base_offset != 0 {
             return Err(ErrorCode::InvalidRecord.into());
@@ -225,14 +132,6 @@ impl ClientBatch {
             .collect()
     }
 
-    fn decoded(&self) -> Option<Decoded> {
-        let raw = RawBatch {
-            header: self.header?,
-            bytes: self.bytes.clone(),
-        };
-        decode(&raw, &LIMITS).ok()
-    }
-
     /// The batch as the topic stores it: with its timestamps, and in its codec if it insists on one.
     fn fit(
         &self,
@@ -286,53 +185,280 @@ impl ClientBatch {
     }
 }
 
-impl Contents {
-    fn of(batch: &RawBatch) -> Result<Self, RecordError> {
-        let decoded = decode(batch, &LIMITS)?;
-        let mut contents = Self {
-            max_timestamp: NO_TIMESTAMP,
-            min_timestamp: None,
-            has_null_keys: false,
-            is_dense: true,
-        };
-        // Not `decoded.records()`: where a batch ends is checked by its header alone, what lies inside it only if it is
-        // compressed.
-        for (index, record) in (0..).zip(records(decoded.bytes(), batch.header.record_count())) {
-            let record = match record {
-                Err(RecordError::OffsetDelta { .. }) if batch.header.codec()? == Codec::None => break,
-                record => record?,
-            };
-            let timestamp = decoded.timestamp(&record)?;
-            contents.max_timestamp = contents.max_timestamp.max(timestamp);
-            if timestamp != NO_TIMESTAMP {
-                contents.min_timestamp = Some(contents.min_timestamp.map_or(timestamp, |min| min.min(timestamp)));
-            }
-            contents.has_null_keys |= record.key.is_none();
-            contents.is_dense &= record.offset_delta == index;
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::record::crc;
+    use crate::record::header::{at, attribute};
+
+    const NOW: i64 = 1_700_000_000_000;
+    const HOUR: i64 = 3_600_000;
+
+    fn config(overrides: &[(&str, &str)]) -> TopicConfig {
+        let overrides = overrides
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        TopicConfig::new(BTreeMap::from_iter(overrides)).unwrap()
+    }
+
+    fn builder(codec: Codec) -> BatchBuilder {
+        BatchBuilder::new(BatchOptions {
+            codec,
+            ..BatchOptions::default()
+        })
+    }
+
+    /// Two records, an hour apart.
+    fn two(codec: Codec) -> Bytes {
+        let mut builder = builder(codec);
+        builder.push(NOW - HOUR, Some(b"a"), Some(b"1"), &[]);
+        builder.push(NOW, Some(b"b"), None, &[(b"h", None)]);
+        builder.build().unwrap()
+    }
+
+    /// Records at these places, in a header that promises as many offsets as records.
+    fn sparse(codec: Codec, offset_deltas: &[i32]) -> Bytes {
+        let mut builder = builder(codec);
+        for &delta in offset_deltas {
+            builder.push_at(delta, NOW, Some(b"k"), None, &[]);
         }
-        Ok(contents)
+        let last = offset_deltas.len() as i32 - 1;
+        patched(&builder.build().unwrap(), at::LAST_OFFSET_DELTA, last.to_be_bytes())
     }
-}
 
-/// Size of the batch at the front; `None` where it is not all there.
-fn batch_size(records: &[u8]) -> Result<Option<usize>, ErrorCode> {
-    let Some(front) = records.first_chunk::<LOG_OVERHEAD>() else {
-        return Ok(None);
-    };
-    let length = i32::from_be_bytes(std::array::from_fn(|i| front[at::BATCH_LENGTH + i]));
-    if length < MIN_LENGTH {
-        return Err(ErrorCode::CorruptMessage);
+    /// The batch with one field changed, and the right CRC for that.
+    fn patched<const N: usize>(batch: &[u8], start: usize, value: [u8; N]) -> Bytes {
+        let mut batch = batch.to_vec();
+        batch[start..start + N].copy_from_slice(&value);
+        let crc = crc::crc32c(&batch[at::ATTRIBUTES..]);
+        batch[at::CRC..at::CRC + 4].copy_from_slice(&crc.to_be_bytes());
+        batch.into()
     }
-    let size = LOG_OVERHEAD + length as usize;
-    if records.len() < size {
-        return Ok(None);
-    }
-    match magic_of(records) {
-        Some(0..=2) => Ok(Some(size)),
-        _ => Err(ErrorCode::CorruptMessage),
-    }
-}
 
-fn magic_of(records: &[u8]) -> Option<u8> {
-    records.get(at::MAGIC).copied()
+    fn attributes(batch: &[u8], attributes: i16) -> Bytes {
+        patched(batch, at::ATTRIBUTES, attributes.to_be_bytes())
+    }
+
+    fn validate(records: Bytes, config: &TopicConfig) -> Result<ValidBatch, Invalid> {
+        let valid = ClientBatch::read(records, 9)?.validate(config, NOW)?;
+        let raw = super::super::StoredBatch {
+            header: valid.header,
+            payload: valid.payload.clone(),
+        }
+        .to_raw();
+        raw.verify_crc().unwrap();
+        Ok(valid)
+    }
+
+    fn refusal(records: Bytes, config: &TopicConfig) -> ErrorCode {
+        validate(records, config).map_or_else(|invalid| invalid.code, |_| ErrorCode::None)
+    }
+
+    #[test]
+    fn a_sound_batch_keeps_its_payload_in_every_codec() {
+        for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+            let batch = two(codec);
+            let valid = validate(batch.clone(), &config(&[])).unwrap();
+
+            assert_eq!(valid.payload.as_ptr(), batch[HEADER_LEN..].as_ptr(), "{codec}: shared");
+            assert_eq!((valid.header.max_timestamp(), valid.append_time_ms), (NOW, -1));
+        }
+    }
+
+    #[test]
+    fn headers_that_brokers_refuse_are_refused() {
+        let batch = two(Codec::None);
+        let cases = [
+            (
+                patched(&batch, at::BASE_OFFSET, 5_i64.to_be_bytes()),
+                ErrorCode::InvalidRecord,
+            ),
+            (
+                patched(&batch, at::BASE_OFFSET, (-1_i64).to_be_bytes()),
+                ErrorCode::InvalidRecord,
+            ),
+            (
+                patched(&batch, at::LAST_OFFSET_DELTA, 5_i32.to_be_bytes()),
+                ErrorCode::InvalidRecord,
+            ),
+            (
+                patched(&batch, at::RECORD_COUNT, 3_i32.to_be_bytes()),
+                ErrorCode::InvalidRecord,
+            ),
+            (
+                patched(&batch, at::RECORD_COUNT, 0_i32.to_be_bytes()),
+                ErrorCode::InvalidRecord,
+            ),
+            (
+                patched(&batch, at::RECORD_COUNT, (-1_i32).to_be_bytes()),
+                ErrorCode::InvalidRecord,
+            ),
+            (
+                patched(&batch, at::PRODUCER_ID, 1_i64.to_be_bytes()),
+                ErrorCode::InvalidRecord,
+            ),
+            (attributes(&batch, attribute::CONTROL), ErrorCode::InvalidRecord),
+            (attributes(&batch, 5), ErrorCode::UnknownServerError),
+            (patched(&batch, at::MAGIC, [1]), ErrorCode::InvalidRecord),
+            (patched(&batch, at::MAGIC, [3]), ErrorCode::CorruptMessage),
+            (attributes(&batch, attribute::DELETE_HORIZON), ErrorCode::None),
+            (attributes(&batch, 0x7F80), ErrorCode::None),
+            (
+                patched(&batch, at::PARTITION_LEADER_EPOCH, (-7_i32).to_be_bytes()),
+                ErrorCode::None,
+            ),
+        ];
+        for (place, (batch, expected)) in cases.into_iter().enumerate() {
+            assert_eq!(refusal(batch, &config(&[])), expected, "case {place}");
+        }
+    }
+
+    #[test]
+    fn one_whole_batch_is_wanted_and_what_is_not_whole_is_dropped() {
+        let batch = two(Codec::None);
+        let with = |tail: &[u8]| Bytes::from([&batch[..], tail].concat());
+
+        assert_eq!(refusal(Bytes::new(), &config(&[])), ErrorCode::InvalidRecord);
+        assert_eq!(
+            refusal(batch.slice(..batch.len() - 1), &config(&[])),
+            ErrorCode::InvalidRecord
+        );
+        assert_eq!(refusal(with(&batch), &config(&[])), ErrorCode::InvalidRecord);
+        let valid = validate(with(&batch[..30]), &config(&[])).unwrap();
+        assert_eq!(valid.payload.len(), batch.len() - HEADER_LEN);
+    }
+
+    #[test]
+    fn a_wrong_crc_is_corrupt() {
+        let mut batch = two(Codec::None).to_vec();
+        *batch.last_mut().unwrap() ^= 1;
+
+        assert_eq!(refusal(batch.into(), &config(&[])), ErrorCode::CorruptMessage);
+    }
+
+    #[test]
+    fn size_is_checked_before_the_crc() {
+        let mut batch = two(Codec::None).to_vec();
+        *batch.last_mut().unwrap() ^= 1;
+        let limit = (batch.len() - 1).to_string();
+
+        let config = config(&[("max.message.bytes", &limit)]);
+        assert_eq!(refusal(batch.into(), &config), ErrorCode::MessageTooLarge);
+    }
+
+    #[test]
+    fn offsets_inside_are_checked_only_of_compressed_batches() {
+        let gaps = [0, 3, 7];
+        assert_eq!(refusal(sparse(Codec::None, &gaps), &config(&[])), ErrorCode::None);
+        assert_eq!(
+            refusal(sparse(Codec::Zstd, &gaps), &config(&[])),
+            ErrorCode::UnknownServerError
+        );
+
+        let gzip = config(&[("compression.type", "gzip")]);
+        let valid = validate(sparse(Codec::Zstd, &gaps), &gzip).unwrap();
+        let payload = Codec::Gzip.decompress(&valid.payload, 1000).unwrap();
+        let deltas: Vec<_> = records(&payload, 3)
+            .map(|record| record.unwrap().offset_delta)
+            .collect();
+        assert_eq!(deltas, [0, 1, 2], "numbered anew");
+    }
+
+    #[test]
+    fn damaged_compression_is_an_invalid_record() {
+        let batch = two(Codec::Zstd);
+        let mut damaged = batch.to_vec();
+        damaged[HEADER_LEN] ^= 0xFF;
+
+        let damaged = patched(&damaged, at::PARTITION_LEADER_EPOCH, [0; 4]);
+        assert_eq!(refusal(damaged, &config(&[])), ErrorCode::InvalidRecord);
+    }
+
+    #[test]
+    fn zstd_is_taken_from_version_7_on() {
+        let code = |version| {
+            ClientBatch::read(two(Codec::Zstd), version)
+                .map_err(|invalid| invalid.code)
+                .err()
+        };
+
+        assert_eq!(code(6), Some(ErrorCode::UnsupportedCompressionType));
+        assert_eq!(code(7), None);
+    }
+
+    #[test]
+    fn a_compacted_topic_names_the_records_without_keys() {
+        let mut builder = builder(Codec::Lz4);
+        builder.push(NOW, Some(b"a"), None, &[]);
+        builder.push(NOW, None, Some(b"1"), &[]);
+
+        let refused = validate(builder.build().unwrap(), &config(&[("cleanup.policy", "compact")])).unwrap_err();
+
+        assert_eq!(refused.code, ErrorCode::InvalidRecord);
+        assert_eq!(
+            refused
+                .record_errors
+                .iter()
+                .map(|&(index, _)| index)
+                .collect::<Vec<_>>(),
+            [1]
+        );
+    }
+
+    #[test]
+    fn timestamps_have_to_be_near_but_a_missing_one_is_not_far() {
+        let one = |timestamp| {
+            let mut builder = builder(Codec::None);
+            builder.push(timestamp, None, None, &[]);
+            builder.build().unwrap()
+        };
+        let before = config(&[("message.timestamp.before.max.ms", "1000")]);
+
+        assert_eq!(refusal(one(NOW + HOUR), &config(&[])), ErrorCode::None);
+        assert_eq!(refusal(one(NOW + HOUR + 1), &config(&[])), ErrorCode::InvalidTimestamp);
+        assert_eq!(refusal(one(0), &config(&[])), ErrorCode::None);
+        assert_eq!(refusal(one(NOW - 1001), &before), ErrorCode::InvalidTimestamp);
+        assert_eq!(refusal(one(-1), &before), ErrorCode::None);
+    }
+
+    #[test]
+    fn a_wrong_maximum_timestamp_is_put_right() {
+        for wrong in [NOW + 5, 0] {
+            let batch = patched(&two(Codec::Gzip), at::MAX_TIMESTAMP, wrong.to_be_bytes());
+            let valid = validate(batch, &config(&[])).unwrap();
+            assert_eq!(valid.header.max_timestamp(), NOW);
+        }
+    }
+
+    #[test]
+    fn append_time_is_the_brokers_to_set() {
+        let append_time = config(&[("message.timestamp.type", "LogAppendTime")]);
+        let stamped = attributes(&two(Codec::None), attribute::LOG_APPEND_TIME);
+
+        let valid = validate(two(Codec::None), &append_time).unwrap();
+        assert_eq!(valid.header.timestamp_type(), TimestampType::LogAppendTime);
+        assert_eq!((valid.header.max_timestamp(), valid.append_time_ms), (NOW, NOW));
+        assert_eq!(refusal(stamped.clone(), &append_time), ErrorCode::InvalidTimestamp);
+
+        let cleared = validate(stamped, &config(&[])).unwrap();
+        assert_eq!(cleared.header.timestamp_type(), TimestampType::CreateTime);
+    }
+
+    #[test]
+    fn no_cut_and_no_flipped_bit_panics() {
+        for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+            let batch = two(codec);
+            for cut in 0..batch.len() {
+                assert_ne!(refusal(batch.slice(..cut), &config(&[])), ErrorCode::None);
+            }
+            for bit in 0..8 * batch.len() {
+                let mut flipped = batch.to_vec();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                let _ = validate(flipped.clone().into(), &config(&[]));
+                let _ = validate(patched(&flipped, at::CRC, [0; 4]), &config(&[]));
+            }
+        }
+    }
 }

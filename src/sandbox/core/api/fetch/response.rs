@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::fetch::FIRST_WITH_TOPIC_IDS;
+use super::FIRST_WITH_TOPIC_IDS;
 use crate::protocol::encoding::Encoding;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::primitives::put_uvarint;
@@ -190,5 +190,149 @@ fn put_tagged(out: &mut Vec<u8>, fields: &[(u32, Vec<u8>)]) {
         put_uvarint(out, *tag);
         put_uvarint(out, field.len() as u32);
         out.extend(field);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use kafka_protocol::messages::fetch_response::{
+        AbortedTransaction as WireAborted, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+        PartitionData,
+    };
+    use kafka_protocol::messages::{BrokerId, FetchResponse as WireResponse, ProducerId};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::protocol::ApiKey;
+    use crate::sandbox::core::topics::topic_name;
+    use crate::sandbox::core::wire::body_of;
+
+    fn wanted(topic: &str, id: u128, partition: i32) -> Wanted {
+        Wanted {
+            topic: topic_name(topic),
+            topic_id: Uuid::from_u128(id),
+            partition,
+            fetch_offset: 0,
+            current_leader_epoch: -1,
+            last_fetched_epoch: -1,
+            max_bytes: 0,
+        }
+    }
+
+    /// One partition with data, one that has diverged, one that is led elsewhere; of two topics.
+    fn reads() -> Vec<(Wanted, Read)> {
+        let mut with_data = Read {
+            high_watermark: 9,
+            last_stable_offset: 8,
+            log_start_offset: 7,
+            aborted: Some(vec![AbortedTransaction {
+                producer_id: 5,
+                first_offset: 6,
+                last_offset: 7,
+            }]),
+            ..Read::failed(ErrorCode::None)
+        };
+        with_data.slice.bytes = 2000;
+        let diverged = Read {
+            diverging: Some(EpochEnd {
+                epoch: 1,
+                end_offset: 15,
+            }),
+            ..Read::failed(ErrorCode::None)
+        };
+        let elsewhere = Read {
+            leader: Some((2, 3)),
+            ..Read::failed(ErrorCode::NotLeaderOrFollower)
+        };
+        vec![
+            (wanted("a", 1, 0), with_data),
+            (wanted("a", 1, 1), diverged),
+            (wanted("b", 2, 0), elsewhere),
+        ]
+    }
+
+    /// The same as the crate has it.
+    fn wire_response(reads: &[(Wanted, Read)], version: i16, records: &Bytes) -> WireResponse {
+        let partition = |(wanted, read): &(Wanted, Read)| {
+            let mut data = PartitionData::default()
+                .with_partition_index(wanted.partition)
+                .with_error_code(read.error.code())
+                .with_high_watermark(read.high_watermark)
+                .with_last_stable_offset(read.last_stable_offset)
+                .with_log_start_offset(if version >= 5 { read.log_start_offset } else { -1 })
+                .with_aborted_transactions(read.aborted.as_ref().map(|aborted| {
+                    let each = aborted.iter().map(|aborted| {
+                        WireAborted::default()
+                            .with_producer_id(ProducerId(aborted.producer_id))
+                            .with_first_offset(aborted.first_offset)
+                    });
+                    each.collect()
+                }))
+                .with_records(Some(records.slice(..read.slice.bytes)));
+            if let Some(end) = read.diverging.filter(|_| version >= FIRST_FLEXIBLE) {
+                let end = EpochEndOffset::default()
+                    .with_epoch(end.epoch)
+                    .with_end_offset(end.end_offset);
+                data = data.with_diverging_epoch(end);
+            }
+            if let Some((leader, epoch)) = read.leader.filter(|_| version >= FIRST_WITH_LEADERS) {
+                let leader = LeaderIdAndEpoch::default()
+                    .with_leader_id(BrokerId(leader))
+                    .with_leader_epoch(epoch);
+                data = data.with_current_leader(leader);
+            }
+            data
+        };
+        let topics = reads.chunk_by(|(a, _), (b, _)| a.topic == b.topic).map(|reads| {
+            let topic = FetchableTopicResponse::default().with_partitions(reads.iter().map(partition).collect());
+            match version >= FIRST_WITH_TOPIC_IDS {
+                true => topic.with_topic_id(reads[0].0.topic_id),
+                false => topic.with_topic(reads[0].0.topic.clone()),
+            }
+        });
+        let endpoint = NodeEndpoint::default()
+            .with_node_id(BrokerId(2))
+            .with_host("two".to_owned().into())
+            .with_port(9092);
+        WireResponse::default()
+            .with_session_id(if version >= 7 { 77 } else { 0 })
+            .with_responses(topics.collect())
+            .with_node_endpoints(match version >= FIRST_WITH_LEADERS {
+                true => vec![endpoint],
+                false => Vec::new(),
+            })
+    }
+
+    #[test]
+    fn every_version_is_what_the_kafka_protocol_crate_writes() {
+        let records = Bytes::from_iter((0..2000).map(|byte| byte as u8));
+        let reads = reads();
+        let partitions: Vec<_> = reads.iter().map(|(wanted, read)| (wanted, read)).collect();
+        let brokers = BTreeMap::from([(
+            2,
+            BrokerAddress {
+                host: "two".to_owned(),
+                port: 9092,
+            },
+        )]);
+        for version in 4..=18 {
+            let head = RequestHead {
+                api: ApiKey::Fetch,
+                version,
+                correlation_id: 7,
+                client_id: String::new(),
+            };
+            let ours = FetchResponse {
+                head: &head,
+                session_id: 77,
+                brokers: &brokers,
+                partitions: &partitions,
+            }
+            .encode(|_, read, writer| writer.payload(records.slice(..read.slice.bytes)));
+            let theirs = head.encode(&wire_response(&reads, version, &records)).unwrap();
+
+            assert_eq!(body_of(&ours), body_of(&theirs), "version {version}");
+        }
     }
 }
