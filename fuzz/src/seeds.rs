@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData,
 };
@@ -21,15 +23,19 @@ use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionRespon
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, StrBytes};
-use kferry::protocol::ApiKey;
+use kferry::offsets::{Run, Segment, SourceOffset, TargetOffset};
+use kferry::protocol::{ApiKey, frame};
 use kferry::record::{BatchBuilder, BatchOptions, Codec, ControlType, HEADER_LEN, control_batch};
+use kferry::replication::ledger::{Checkpoint, FlowRecord, LedgerRecord};
 use kferry_fuzz::{WALKED, choice};
 use libfuzzer_sys::fuzz_target;
+use uuid::Uuid;
 
 fuzz_target!(init: write_all().expect("the folder can be written to"), |_data: &[u8]| {});
 
@@ -40,7 +46,11 @@ fn write_all() -> io::Result<()> {
     write(&folder.join("produce_response"), produce_responses())?;
     write(&folder.join("bounded_decode"), bodies())?;
     write(&folder.join("batch_scan"), records_of_partitions())?;
-    write(&folder.join("records"), payloads())
+    write(&folder.join("records"), payloads(&[]))?;
+    write(&folder.join("reencode"), payloads(&[6]))?;
+    write(&folder.join("legacy"), message_sets())?;
+    write(&folder.join("ledger"), ledger_records())?;
+    write(&folder.join("sandbox"), requests())
 }
 
 fn write(folder: &Path, seeds: impl IntoIterator<Item = Vec<u8>>) -> io::Result<()> {
@@ -204,12 +214,141 @@ fn records_of_partitions() -> Vec<Vec<u8>> {
     seeds
 }
 
-fn payloads() -> Vec<Vec<u8>> {
+/// For each codec: attributes, what else a target chooses, last offset delta, count, and the payload.
+fn payloads(choices: &[u8]) -> Vec<Vec<u8>> {
     let payload = |codec: &Codec| {
-        let choice = [codec.attributes() as u8, 1, 2];
-        [&choice, &batch(*codec)[HEADER_LEN..]].concat()
+        let attributes = [codec.attributes() as u8];
+        [&attributes, choices, &[1, 2], &batch(*codec)[HEADER_LEN..]].concat()
     };
     CODECS.iter().map(payload).collect()
+}
+
+/// Two messages of each older format, by themselves and for each codec that they may be wrapped with.
+fn message_sets() -> Vec<Vec<u8>> {
+    let message = |magic, offset: i64| {
+        let timestamp = if magic == 0 {
+            &[][..]
+        } else {
+            &[0, 0, 1, 0x8b, 0xcf, 0xe5, 0x68, 0]
+        };
+        let message = [
+            &[0, 0, 0, 0, magic, 0],
+            timestamp,
+            &[0, 0, 0, 1, b'k', 0, 0, 0, 2, b'v', b'v'],
+        ]
+        .concat();
+        [
+            &offset.to_be_bytes()[..],
+            &(message.len() as i32).to_be_bytes(),
+            &message,
+        ]
+        .concat()
+    };
+    let set = |codec, magic| [&[codec][..], &message(magic, 3), &message(magic, 4)].concat();
+    (0..4).flat_map(|codec| [set(codec, 0), set(codec, 1)]).collect()
+}
+
+/// A record of each kind: the length of its key, key and value.
+fn ledger_records() -> Vec<Vec<u8>> {
+    let run = |source, target| Run {
+        source_start: SourceOffset(source),
+        target_start: TargetOffset(target),
+        count: 5,
+    };
+    let mut segment = Segment::default();
+    segment.push(run(10, 0));
+    segment.push(run(16, 5));
+    let (topic, partition) = ("t".to_owned(), 1);
+    let checkpoint = Checkpoint {
+        source_position: SourceOffset(21),
+        source_leader_epoch: 3,
+        source_topic_id: Uuid::from_u128(1),
+        target_topic_id: Uuid::from_u128(2),
+        target_next: TargetOffset(10),
+        producer_id: 1000,
+        producer_epoch: 4,
+        next_sequence: 10,
+    };
+    let flow = FlowRecord {
+        source_cluster_id: "s".to_owned(),
+        target_cluster_id: "t".to_owned(),
+        lanes: 8,
+    };
+    let records = [
+        LedgerRecord::Flow(flow),
+        LedgerRecord::Checkpoint {
+            topic: topic.clone(),
+            partition,
+            checkpoint,
+        },
+        LedgerRecord::Segment {
+            topic,
+            partition,
+            segment,
+        },
+    ];
+    let seed = |record: &LedgerRecord| {
+        let (key, value) = record.encode();
+        [&[key.len() as u8][..], &key, &value].concat()
+    };
+    records.iter().map(seed).collect()
+}
+
+/// A topic is created, produced to and fetched from; and each request that the sandbox takes, by itself and empty.
+fn requests() -> Vec<Vec<u8>> {
+    let name = || TopicName(text("t"));
+    let topic = CreatableTopic::default()
+        .with_name(name())
+        .with_num_partitions(1)
+        .with_replication_factor(1);
+    let create = CreateTopicsRequest::default()
+        .with_topics(vec![topic])
+        .with_timeout_ms(1000);
+    let partition = PartitionProduceData::default().with_records(Some(batch(Codec::None)));
+    let topic = TopicProduceData::default()
+        .with_name(name())
+        .with_partition_data(vec![partition]);
+    let produce = ProduceRequest::default().with_acks(-1).with_topic_data(vec![topic]);
+    let topic = FetchTopic::default()
+        .with_topic(name())
+        .with_partitions(vec![FetchPartition::default().with_partition_max_bytes(1 << 20)]);
+    let fetch = FetchRequest::default().with_max_bytes(1 << 20).with_topics(vec![topic]);
+    let copy = [
+        request(ApiKey::CreateTopics, 5, &create),
+        request(ApiKey::Produce, 9, &produce),
+        request(ApiKey::Fetch, 12, &fetch),
+        request(ApiKey::Fetch, 11, &fetch),
+    ];
+    vec![
+        copy.concat(),
+        request(ApiKey::Metadata, 9, &MetadataRequest::default().with_topics(None)),
+        request(ApiKey::ApiVersions, 3, &ApiVersionsRequest::default()),
+        request(
+            ApiKey::InitProducerId,
+            4,
+            &InitProducerIdRequest::default().with_transactional_id(None),
+        ),
+        request(
+            ApiKey::FindCoordinator,
+            3,
+            &FindCoordinatorRequest::default().with_key(text("g")),
+        ),
+        request(
+            ApiKey::JoinGroup,
+            7,
+            &JoinGroupRequest::default().with_group_id(GroupId(text("g"))),
+        ),
+        request(ApiKey::ListOffsets, 6, &ListOffsetsRequest::default()),
+        request(ApiKey::DescribeConfigs, 4, &DescribeConfigsRequest::default()),
+    ]
+}
+
+/// A frame after its length in two bytes.
+fn request(api: ApiKey, version: i16, body: &impl Encodable) -> Vec<u8> {
+    let mut frame = Vec::new();
+    frame::put_request_header(&mut frame, api, version, 7, "fuzz");
+    body.encode(&mut frame, version).expect("a request of this version");
+    [&(frame.len() as u16).to_be_bytes()[..], &frame].concat()
 }
 
 const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];

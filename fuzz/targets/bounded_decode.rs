@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     let api = WALKED[usize::from(api) % WALKED.len()];
     let version = kferry_fuzz::version(api, choice);
     if bounds::check(api, version, body).is_ok()
-        && let Some(left_over) = kferry_fuzz::decode(api, version, Bytes::copy_from_slice(body))
+        && let Some(left_over) = kferry_fuzz::decode_response(api, version, Bytes::copy_from_slice(body))
     {
         assert_eq!(
             left_over, 0,

@@ -1,8 +1,7 @@
 //! Decompression within limits, and the records of a batch.
 #![no_main]
 
-use bytes::Bytes;
-use kferry::record::{DecodeLimits, RawBatch, Scanned, decode, scan};
+use kferry::record::{DecodeLimits, decode};
 use libfuzzer_sys::fuzz_target;
 
 const LIMITS: DecodeLimits = DecodeLimits {
@@ -14,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((&[codec, last_delta, count], payload)) = data.split_first_chunk() else {
         return;
     };
-    let batch = batch(codec & 7, last_delta, count, payload);
+    let batch = kferry_fuzz::batch(codec & 7, last_delta, count, payload);
     let Ok(decoded) = decode(&batch, &LIMITS) else { return };
     assert!(decoded.bytes().len() <= LIMITS.max_bytes.max(payload.len()));
     let mut previous = -1;
@@ -34,18 +33,3 @@ fuzz_target!(|data: &[u8]| {
     }
     assert_eq!(decoded.records().count(), usize::from(count));
 });
-
-/// A batch with this payload, whose header is in order.
-fn batch(codec: u8, last_delta: u8, count: u8, payload: &[u8]) -> RawBatch {
-    let mut bytes = vec![0; 61];
-    bytes[8..12].copy_from_slice(&(49 + payload.len() as u32).to_be_bytes());
-    bytes[16] = 2; // magic
-    bytes[22] = codec;
-    bytes[26] = last_delta;
-    bytes[60] = count;
-    bytes.extend(payload);
-    let Some(Ok(Scanned::Batch(batch))) = scan(Bytes::from(bytes)).next() else {
-        panic!("a batch in order")
-    };
-    batch
-}
