@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use kferry::sandbox::{Sandbox, SandboxOptions};
 use tokio::runtime::Runtime;
 
-use crate::kafka::{self, Isolation, Judge, Produce, Timestamps, assert_same};
+use crate::kafka::{self, Isolation, Judge, Produce, Timestamps, Version, assert_same};
 
 #[test]
 #[ignore = "needs Kafka's clients (Java 17 and Maven)"]
@@ -39,6 +39,32 @@ fn java_and_librdkafka_work_with_the_sandbox() {
     );
     assert_eq!(judge.offsets(sandbox, topic)[0].0, 10);
     assert!(judge.topics(sandbox).contains(&(topic.to_owned(), 3)));
+}
+
+#[test]
+#[ignore = "needs Kafka's clients (Java 17 and Maven)"]
+fn a_group_of_librdkafka_shares_a_topic_of_the_sandbox() {
+    share(sandbox());
+}
+
+#[test]
+#[ignore = "needs Apache Kafka (Java 17 and Maven)"]
+fn a_group_of_librdkafka_shares_a_topic_of_kafka() {
+    share(kafka::shared(Version::V4));
+}
+
+fn share(cluster: &dyn kafka::Cluster) {
+    let topic = "shared";
+    let mut judge = Judge::take();
+    judge.create_topic(cluster, topic, 4, &[]);
+    let records = Produce {
+        partitions: 4,
+        count: 400,
+        ..Produce::PLAIN
+    };
+    judge.produce(cluster, topic, &records);
+
+    kafka::librdkafka_group(cluster, topic, records.count);
 }
 
 /// A sandbox that runs until the process ends: the clients are other processes, and the tests of them block.
