@@ -6,6 +6,9 @@ use thiserror::Error;
 
 use super::properties::{self, PropertiesError};
 
+/// The longest client id that fits a request's header.
+const MAX_CLIENT_ID: usize = i16::MAX as usize;
+
 /// What kferry takes from a client's properties.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClientProperties {
@@ -23,6 +26,8 @@ pub enum ClientPropertiesError {
     Syntax(#[from] PropertiesError),
     #[error("line {line}: {key} must be a number of milliseconds, not \"{value}\"")]
     Milliseconds { line: usize, key: String, value: String },
+    #[error("line {line}: a client.id of {len} bytes is too long, {MAX_CLIENT_ID} is the most")]
+    ClientId { line: usize, len: usize },
     #[error("line {line}: security.protocol {value}: this version of kferry speaks PLAINTEXT only")]
     Security { line: usize, value: String },
 }
@@ -42,6 +47,9 @@ impl ClientProperties {
                 })
             };
             match property.key.as_str() {
+                "client.id" if property.value.len() > MAX_CLIENT_ID => {
+                    return Err(ClientPropertiesError::ClientId { line, len: property.value.len() });
+                }
                 "client.id" => client.client_id = Some(property.value.clone()),
                 "request.timeout.ms" => client.request_timeout = milliseconds()?,
                 "socket.connection.setup.timeout.ms" => client.connect_timeout = milliseconds()?,
@@ -60,6 +68,14 @@ impl ClientProperties {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_id_that_fits_no_request_is_refused() {
+        let properties = |len| ClientProperties::parse(&format!("client.id={}", "c".repeat(len)));
+        assert!(properties(MAX_CLIENT_ID).is_ok());
+        let error = ClientPropertiesError::ClientId { line: 1, len: MAX_CLIENT_ID + 1 };
+        assert_eq!(properties(MAX_CLIENT_ID + 1), Err(error));
+    }
 
     #[test]
     fn what_is_known_is_taken_and_the_rest_is_named() {

@@ -83,7 +83,11 @@ impl Encoding {
         self.tagged_fields(reader, |_, _| Ok(TaggedField::Ignored))
     }
 
-    /// Writes a string. Its length is our own to keep below 32 KiB: topic names have at most 249 characters.
+    /// Writes a string.
+    ///
+    /// # Panics
+    /// In the plain encoding, if it has 32 KiB or more. Topic names have at most 249 characters, and `config` refuses a
+    /// client id that is too long.
     pub fn put_string(self, out: &mut Vec<u8>, value: &str) {
         match self {
             Self::Plain => {
