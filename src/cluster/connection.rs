@@ -154,22 +154,15 @@ mod tests {
     use crate::cluster::client::Cluster;
     use crate::cluster::connections::Purpose;
     use crate::cluster::error::{ConnectionFailure, with_causes};
-    use crate::cluster::scripted_broker::{
-        Asked, Say, ScriptedBroker, all_versions, config, encoded, listener, metadata,
-    };
+    use crate::cluster::scripted_broker::{Asked, Say, ScriptedBroker, all_versions, broker, config, encoded};
     use crate::protocol::primitives::WireError;
     use kafka_protocol::messages::{
         ApiVersionsRequest, ApiVersionsResponse, DescribeClusterRequest, DescribeClusterResponse,
     };
 
-    /// A healthy broker with id 1, but for its answers to DescribeCluster.
-    async fn broker(say: impl Fn(&Asked) -> Say + Send + Sync + 'static) -> (ScriptedBroker, Connection) {
-        let listener = listener().await;
-        let port = listener.local_addr().unwrap().port();
-        let broker = ScriptedBroker::at(listener, move |asked| match asked.api {
-            ApiKey::DescribeCluster => say(asked),
-            _ => asked.healthy(&[(1, port)], &[]),
-        });
+    /// A connection to a broker that is healthy, but for its answers to DescribeCluster.
+    async fn connected(say: impl Fn(&Asked) -> Say + Send + Sync + 'static) -> (ScriptedBroker, Connection) {
+        let broker = broker(move |asked| (asked.api == ApiKey::DescribeCluster).then(|| say(asked))).await;
         let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
         let connection = cluster.connection(1, Purpose::Admin).await.unwrap();
         (broker, connection)
@@ -189,7 +182,7 @@ mod tests {
 
     /// What comes of such an answer.
     async fn ask_and_hear(say: impl Fn(&Asked) -> Say + Send + Sync + 'static) -> ClusterError {
-        let (_broker, connection) = broker(say).await;
+        let (_broker, connection) = connected(say).await;
         ask(&connection).await
     }
 
@@ -266,7 +259,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_claims_absurd_counts_is_refused_and_the_connection_goes_on() {
-        let (_broker, connection) = broker(|asked| Say::Answer(vec![0xff; asked.version as usize + 40])).await;
+        let (_broker, connection) = connected(|asked| Say::Answer(vec![0xff; asked.version as usize + 40])).await;
         let error = connection.call(DescribeClusterRequest::default()).await.unwrap_err();
         assert!(matches!(error, ClusterError::Malformed { .. }), "{error}");
         assert!(connection.is_alive(), "frames are still told apart");
@@ -274,7 +267,7 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_after_the_body_are_refused() {
-        let (_broker, connection) = broker(|asked| {
+        let (_broker, connection) = connected(|asked| {
             let mut body = encoded(&DescribeClusterResponse::default(), asked.version);
             body.push(0);
             Say::Answer(body)
@@ -286,7 +279,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_answer_ends_the_connection() {
-        let (_broker, connection) = broker(|asked| {
+        let (_broker, connection) = connected(|asked| {
             let body = encoded(&DescribeClusterResponse::default(), asked.version);
             Say::Bytes([asked.frame(&body), asked.frame(&body)].concat())
         })
@@ -299,7 +292,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_behind_one_that_is_not_answered_fail_with_it() {
-        let (_broker, connection) = broker(|_| Say::Nothing).await;
+        let (_broker, connection) = connected(|_| Say::Nothing).await;
         let api = ApiKey::DescribeCluster;
         let send = || {
             connection.send(api, 0, Duration::ZERO, |id, client| {
@@ -320,13 +313,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_broker_that_knows_only_version_0_of_api_versions_is_asked_in_that() {
-        let listener = listener().await;
-        let port = listener.local_addr().unwrap().port();
-        let broker = ScriptedBroker::at(listener, move |asked| match (asked.api, asked.version) {
-            (ApiKey::ApiVersions, 0) => asked.answer(&all_versions()),
-            (ApiKey::ApiVersions, _) => asked.answer_in(&ApiVersionsResponse::default().with_error_code(35), 0),
-            _ => asked.healthy(&[(1, port)], &[]),
+        let broker = broker(|asked| match (asked.api, asked.version) {
+            (ApiKey::ApiVersions, 0) => None,
+            (ApiKey::ApiVersions, _) => Some(asked.answer_in(&ApiVersionsResponse::default().with_error_code(35), 0)),
+            _ => None,
         });
+        let broker = broker.await;
         let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
         assert_eq!(cluster.cluster_id(), "c1");
         let versions: Vec<_> = broker
@@ -339,17 +331,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_broker_that_says_which_versions_of_api_versions_it_knows_is_asked_in_the_newest() {
-        let listener = listener().await;
-        let port = listener.local_addr().unwrap().port();
-        let broker = ScriptedBroker::at(listener, move |asked| match (asked.api, asked.version) {
-            (ApiKey::ApiVersions, 3) => {
-                let mut known = all_versions();
-                known.api_keys.retain(|entry| entry.api_key == ApiVersionsRequest::KEY);
-                known.api_keys[0].max_version = 2;
-                asked.answer_in(&known.with_error_code(35), 0)
-            }
-            _ => asked.healthy(&[(1, port)], &[]),
+        let broker = broker(|asked| {
+            let mut known = all_versions();
+            known.api_keys.retain(|entry| entry.api_key == ApiVersionsRequest::KEY);
+            known.api_keys[0].max_version = 2;
+            let is_too_new = (asked.api, asked.version) == (ApiKey::ApiVersions, 3);
+            is_too_new.then(|| asked.answer_in(&known.with_error_code(35), 0))
         });
+        let broker = broker.await;
         Cluster::connect(config(vec![broker.address()])).await.unwrap();
         assert_eq!(broker.asked(ApiKey::ApiVersions)[1].version, 2);
     }
@@ -357,8 +346,7 @@ mod tests {
     #[tokio::test]
     async fn a_broker_that_refuses_every_version_of_api_versions_is_given_up() {
         let broker =
-            ScriptedBroker::start(|asked| asked.answer_in(&ApiVersionsResponse::default().with_error_code(35), 0));
-        let broker = broker.await;
+            broker(|asked| Some(asked.answer_in(&ApiVersionsResponse::default().with_error_code(35), 0))).await;
         let error = Cluster::connect(config(vec![broker.address()])).await.unwrap_err();
         assert!(
             error.to_string().contains("refused ApiVersions: UNSUPPORTED_VERSION"),
@@ -368,16 +356,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_api_that_the_broker_lacks_is_an_error_that_says_so() {
-        let listener = listener().await;
-        let port = listener.local_addr().unwrap().port();
-        let broker = ScriptedBroker::at(listener, move |asked| match asked.api {
-            ApiKey::ApiVersions => {
-                let mut some = all_versions();
-                some.api_keys.retain(|entry| entry.api_key == ApiKey::Metadata as i16);
-                asked.answer(&some)
-            }
-            _ => asked.answer(&metadata("c1", &[(1, port)], &[])),
+        let broker = broker(|asked| {
+            let mut some = all_versions();
+            some.api_keys.retain(|entry| entry.api_key == ApiKey::Metadata as i16);
+            (asked.api == ApiKey::ApiVersions).then(|| asked.answer(&some))
         });
+        let broker = broker.await;
         let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
         let connection = cluster.connection(1, Purpose::Admin).await.unwrap();
         let error = connection.call(DescribeClusterRequest::default()).await.unwrap_err();

@@ -181,11 +181,12 @@ mod tests {
     use super::*;
     use crate::cluster::client::Cluster;
     use crate::cluster::connections::Purpose;
-    use crate::cluster::scripted_broker::{ScriptedBroker, config, listener};
+    use crate::cluster::scripted_broker::{broker, config};
     use crate::protocol::error_code::ErrorCode;
     use crate::protocol::versions;
     use kafka_protocol::messages::FetchResponse;
     use kafka_protocol::protocol::{Decodable, Encodable};
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     const OPTIONS: FetchOptions = FetchOptions {
         max_wait_ms: 100,
@@ -283,21 +284,20 @@ mod tests {
 
     /// Fetches twice from a broker that answers the n-th request with the n-th code.
     async fn fetch_twice(codes: &'static [i16]) -> (Vec<(i32, usize)>, Vec<Option<ErrorCode>>) {
-        let listener = listener().await;
-        let port = listener.local_addr().unwrap().port();
-        let count = std::sync::atomic::AtomicUsize::new(0);
-        let broker = ScriptedBroker::at(listener, move |asked| match asked.api {
-            ApiKey::Fetch => {
-                let code = codes[count.fetch_add(1, std::sync::atomic::Ordering::SeqCst)];
+        let count = AtomicUsize::new(0);
+        let broker = broker(move |asked| {
+            let answer = || {
+                let code = codes[count.fetch_add(1, Ordering::SeqCst)];
                 let session_id = if code == 0 { 9 } else { 0 };
                 asked.answer(
                     &FetchResponse::default()
                         .with_error_code(code)
                         .with_session_id(session_id),
                 )
-            }
-            _ => asked.healthy(&[(1, port)], &[]),
+            };
+            (asked.api == ApiKey::Fetch).then(answer)
         });
+        let broker = broker.await;
         let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
         let connection = cluster.connection(1, Purpose::Fetch(0)).await.unwrap();
         let mut session = FetchSession::default();

@@ -15,12 +15,12 @@
 //! | [`config`] | whom to connect to, and how long to wait |
 //! | [`error`] | what can go wrong, and what to do then |
 //! | [`metadata`] | brokers, topics, leaders: what a cluster last said of itself |
-//! | `refresher` | the task that asks for it |
+//! | `refresher` | the task that keeps it fresh |
 //! | [`fetch`] | reads records; [`fetch_session`] makes requests incremental |
 //! | [`produce`] | writes records |
 //! | [`admin`] | topics, configs, offsets, producer ids |
 //! | [`connection`] | a connection with its handshake done |
-//! | `connections` | which of them are open; redials |
+//! | `brokers`, `connections` | where brokers are; which connections are open; redials |
 //! | `call`, `api_versions` | one message there and back; which versions both sides speak |
 //! | `wire` | one socket: requests in order out, answers in order in |
 //! | `frame_reader`, `outgoing`, `throttle`, `dial` | its parts |
@@ -30,6 +30,7 @@
 pub mod admin;
 mod api_versions;
 pub mod backoff;
+mod brokers;
 pub mod buffer_pool;
 mod call;
 pub mod client;

@@ -83,6 +83,15 @@ impl Drop for ScriptedBroker {
     }
 }
 
+/// A healthy broker with id 1, alone in its cluster, as long as `odd` has nothing else to say.
+pub(super) async fn broker(odd: impl Fn(&Asked) -> Option<Say> + Send + Sync + 'static) -> ScriptedBroker {
+    let listener = listener().await;
+    let port = listener.local_addr().unwrap().port();
+    ScriptedBroker::at(listener, move |asked| {
+        odd(asked).unwrap_or_else(|| asked.healthy(&[(1, port)], &[]))
+    })
+}
+
 pub(super) async fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()
 }
@@ -200,7 +209,7 @@ pub(super) fn config(bootstrap: Vec<String>) -> ClusterConfig {
         connect_timeout: short,
         request_timeout: short,
         reach_timeout: short,
-        admin_timeout: 10 * short,
+        admin_timeout: 3 * short,
         ..ClusterConfig::new(Side::Source, "A", bootstrap)
     }
 }

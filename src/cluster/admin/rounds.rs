@@ -141,3 +141,226 @@ fn is_passing(error: &ClusterError) -> bool {
 
 /// A new topic is known to all brokers within moments.
 const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::admin::{NewTopic, OffsetSpec};
+    use crate::cluster::error::with_causes;
+    use crate::cluster::fetch::Isolation;
+    use crate::cluster::scripted_broker::{Asked, Say, ScriptedBroker, config, listener};
+    use crate::protocol::ApiKey;
+    use crate::protocol::error_code::ErrorCode;
+    use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
+    use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+    use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
+    use kafka_protocol::messages::{
+        BrokerId, CreateTopicsRequest, CreateTopicsResponse, ListOffsetsRequest, ListOffsetsResponse,
+    };
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Broker 1 of a cluster with a topic `t` of one partition. `say` gets the requests other than those for metadata,
+    /// with their number.
+    async fn cluster(say: impl Fn(&Asked, usize) -> Say + Send + Sync + 'static) -> (ScriptedBroker, Cluster) {
+        let listener = listener().await;
+        let port = listener.local_addr().unwrap().port();
+        let count = AtomicUsize::new(0);
+        let partition = MetadataResponsePartition::default().with_leader_id(BrokerId(1));
+        let topic = MetadataResponseTopic::default()
+            .with_name(Some(crate::cluster::call::topic_name("t")))
+            .with_partitions(vec![partition]);
+        let broker = ScriptedBroker::at(listener, move |asked| match asked.api {
+            ApiKey::Metadata | ApiKey::ApiVersions => asked.healthy(&[(1, port)], std::slice::from_ref(&topic)),
+            _ => say(asked, count.fetch_add(1, Ordering::SeqCst)),
+        });
+        let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
+        (broker, cluster)
+    }
+
+    fn new_topics(count: usize) -> Vec<NewTopic> {
+        let topic = |index| NewTopic {
+            name: format!("n{index}"),
+            partitions: 1,
+            replication_factor: -1,
+            configs: Vec::new(),
+        };
+        (0..count).map(topic).collect()
+    }
+
+    /// The same code for each topic.
+    fn created(asked: &Asked, code: ErrorCode) -> Say {
+        let topics = asked.request::<CreateTopicsRequest>().topics;
+        let results = topics.into_iter().map(|topic| {
+            CreatableTopicResult::default()
+                .with_name(topic.name)
+                .with_error_code(code.code())
+        });
+        asked.answer(&CreateTopicsResponse::default().with_topics(results.collect()))
+    }
+
+    fn listed(asked: &Asked, code: ErrorCode) -> Say {
+        let topics = asked.request::<ListOffsetsRequest>().topics;
+        let topics = topics.into_iter().map(|topic| {
+            let partitions = topic.partitions.into_iter().map(|partition| {
+                ListOffsetsPartitionResponse::default()
+                    .with_partition_index(partition.partition_index)
+                    .with_error_code(code.code())
+                    .with_offset(42)
+            });
+            ListOffsetsTopicResponse::default()
+                .with_name(topic.name)
+                .with_partitions(partitions.collect())
+        });
+        asked.answer(&ListOffsetsResponse::default().with_topics(topics.collect()))
+    }
+
+    #[tokio::test]
+    async fn a_large_request_is_cut_into_several_and_answered_in_order() {
+        let (broker, cluster) = cluster(|asked, _| created(asked, ErrorCode::None)).await;
+        let answers = cluster.create_topics(new_topics(1001)).await;
+        assert!(answers.iter().all(|(_, answer)| answer.is_ok()));
+        assert!(
+            answers
+                .iter()
+                .map(|(topic, _)| topic.name.clone())
+                .eq((0..1001).map(|index| format!("n{index}")))
+        );
+        assert_eq!(broker.asked(ApiKey::CreateTopics).len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_not_the_controller_is_followed_by_a_refresh_and_another_attempt() {
+        let (broker, cluster) = cluster(|asked, count| {
+            created(
+                asked,
+                if count == 0 {
+                    ErrorCode::NotController
+                } else {
+                    ErrorCode::None
+                },
+            )
+        })
+        .await;
+        let before = broker.asked(ApiKey::Metadata).len();
+        let answers = cluster.create_topics(new_topics(1)).await;
+        assert!(answers[0].1.is_ok(), "{answers:?}");
+        assert!(broker.asked(ApiKey::Metadata).len() > before);
+    }
+
+    #[tokio::test]
+    async fn only_items_without_a_final_answer_are_asked_about_again() {
+        let (broker, cluster) = cluster(|asked, count| {
+            let topics = asked.request::<CreateTopicsRequest>().topics;
+            let codes = [
+                ErrorCode::None,
+                ErrorCode::InvalidReplicationFactor,
+                ErrorCode::ThrottlingQuotaExceeded,
+            ];
+            let results = topics.into_iter().zip(codes).map(|(topic, code)| {
+                let code = if count == 0 { code } else { ErrorCode::None };
+                CreatableTopicResult::default()
+                    .with_name(topic.name)
+                    .with_error_code(code.code())
+            });
+            asked.answer(&CreateTopicsResponse::default().with_topics(results.collect()))
+        })
+        .await;
+        let answers = cluster.create_topics(new_topics(3)).await;
+        let codes: Vec<_> = answers
+            .iter()
+            .map(|(_, answer)| answer.as_ref().err().and_then(ClusterError::code))
+            .collect();
+        assert_eq!(codes, [None, Some(ErrorCode::InvalidReplicationFactor), None]);
+        let again = broker.asked(ApiKey::CreateTopics)[1].request::<CreateTopicsRequest>();
+        assert_eq!(
+            again
+                .topics
+                .iter()
+                .map(|topic| topic.name.to_string())
+                .collect::<Vec<_>>(),
+            ["n2"]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_topic_that_exists_after_a_lost_answer_was_created_by_us() {
+        let (_broker, cluster) = cluster(|asked, count| {
+            if count == 0 {
+                Say::Close
+            } else {
+                created(asked, ErrorCode::TopicAlreadyExists)
+            }
+        })
+        .await;
+        let answers = cluster.create_topics(new_topics(1)).await;
+        assert!(answers[0].1.is_ok(), "{answers:?}");
+    }
+
+    #[tokio::test]
+    async fn a_topic_that_existed_before_is_an_error() {
+        let (broker, cluster) = cluster(|asked, _| created(asked, ErrorCode::TopicAlreadyExists)).await;
+        let answers = cluster.create_topics(new_topics(1)).await;
+        assert_eq!(
+            answers[0].1.as_ref().unwrap_err().code(),
+            Some(ErrorCode::TopicAlreadyExists)
+        );
+        assert_eq!(broker.asked(ApiKey::CreateTopics).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_leaves_a_topic_out_is_refused() {
+        let (_broker, cluster) = cluster(|asked, _| asked.answer(&CreateTopicsResponse::default())).await;
+        let answers = cluster.create_topics(new_topics(1)).await;
+        let text = with_causes(answers[0].1.as_ref().unwrap_err());
+        assert!(text.contains("topic n0 is not answered"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn offsets_are_asked_for_again_when_the_leader_has_moved() {
+        let (_broker, cluster) = cluster(|asked, count| {
+            listed(
+                asked,
+                if count == 0 {
+                    ErrorCode::NotLeaderOrFollower
+                } else {
+                    ErrorCode::None
+                },
+            )
+        })
+        .await;
+        let answers = cluster
+            .list_offsets(vec![("t".into(), 0)], OffsetSpec::Latest(Isolation::ReadCommitted))
+            .await;
+        assert_eq!(answers[0].1.as_ref().unwrap().offset, 42);
+    }
+
+    #[tokio::test]
+    async fn a_partition_that_does_not_exist_is_an_error_before_long() {
+        let (broker, cluster) = cluster(|asked, _| listed(asked, ErrorCode::None)).await;
+        let partitions = vec![("t".into(), 0), ("t".into(), 7)];
+        let answers = cluster.list_offsets(partitions, OffsetSpec::Earliest).await;
+        assert!(answers[0].1.is_ok());
+        let text = answers[1].1.as_ref().unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "source cluster A has no partition 7 of topic t, or does not show it"
+        );
+        assert_eq!(
+            broker.asked(ApiKey::ListOffsets).len(),
+            1,
+            "what is answered is not asked again"
+        );
+    }
+
+    #[tokio::test]
+    async fn trying_ends_when_the_time_is_over() {
+        let (_broker, cluster) = cluster(|asked, _| created(asked, ErrorCode::NotController)).await;
+        let begin = now();
+        let answers = cluster.create_topics(new_topics(1)).await;
+        assert_eq!(
+            answers[0].1.as_ref().unwrap_err().code(),
+            Some(ErrorCode::NotController)
+        );
+        assert!(begin.elapsed() <= cluster.config().admin_timeout);
+    }
+}
