@@ -117,12 +117,15 @@ impl std::str::FromStr for FlowName {
         // The aliases become part of a topic's name.
         let fits = |alias: &str| {
             (1..=100).contains(&alias.len())
-                && alias.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+                && alias
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
         };
         match text.split_once("->") {
-            Some((source, target)) if fits(source) && fits(target) && source != target => {
-                Ok(Self { source: source.to_owned(), target: target.to_owned() })
-            }
+            Some((source, target)) if fits(source) && fits(target) && source != target => Ok(Self {
+                source: source.to_owned(),
+                target: target.to_owned(),
+            }),
             _ => Err("write two different aliases as A->B, of letters, digits, '.', '_' and '-'".to_owned()),
         }
     }
@@ -225,7 +228,12 @@ pub(super) async fn run(args: CopyArgs, output: OutputFormat, bars: MultiProgres
         OutputFormat::Json => print_json(&report)?,
         OutputFormat::Text => print_text(&report),
     }
-    for StoppedReport { topic, partition, reason } in &report.stopped {
+    for StoppedReport {
+        topic,
+        partition,
+        reason,
+    } in &report.stopped
+    {
         eprintln!("error: {topic} partition {partition}: {reason}");
     }
     Ok(match stop.exit_code() {
@@ -331,7 +339,10 @@ fn print_text(report: &Report) {
     );
 }
 
-#[expect(clippy::disallowed_methods, reason = "an I/O folder; the summary says how long it took")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an I/O folder; the summary says how long it took"
+)]
 fn now() -> Instant {
     Instant::now()
 }
@@ -342,7 +353,13 @@ mod tests {
 
     #[test]
     fn a_flow_has_two_names_that_fit_into_a_topic() {
-        assert_eq!("A->B".parse(), Ok(FlowName { source: "A".into(), target: "B".into() }));
+        assert_eq!(
+            "A->B".parse(),
+            Ok(FlowName {
+                source: "A".into(),
+                target: "B".into()
+            })
+        );
         for refused in ["A", "A->", "->B", "A->A", "A->b c", "A->B->C"] {
             assert!(refused.parse::<FlowName>().is_err(), "{refused}");
         }

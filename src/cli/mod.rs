@@ -24,7 +24,13 @@ pub const EXIT_USAGE: u8 = 2;
 
 /// Carries Kafka topics from one cluster to another, batch by batch, as they are.
 #[derive(Debug, Parser)]
-#[command(name = "kferry", version, about, arg_required_else_help = true, propagate_version = true)]
+#[command(
+    name = "kferry",
+    version,
+    about,
+    arg_required_else_help = true,
+    propagate_version = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -24,7 +24,9 @@ impl Drop for Shown {
 }
 
 pub(super) fn show(flow: String, progress: Arc<Progress>, bars: &MultiProgress) -> Shown {
-    let bar = std::io::stderr().is_terminal().then(|| bars.add(ProgressBar::no_length()));
+    let bar = std::io::stderr()
+        .is_terminal()
+        .then(|| bars.add(ProgressBar::no_length()));
     Shown(tokio::spawn(async move {
         match bar {
             Some(bar) => draw(&flow, &progress, &bar).await,
@@ -46,7 +48,12 @@ async fn draw(flow: &str, progress: &Progress, bar: &ProgressBar) {
         bar.set_length(progress.total());
         bar.set_position(now.offsets);
         let rate = (now.bytes - before.bytes) as f64 / BAR_INTERVAL.as_secs_f64();
-        bar.set_message(format!("{} records, {}, {}/s", now.records, bytes(now.bytes), bytes(rate as u64)));
+        bar.set_message(format!(
+            "{} records, {}, {}/s",
+            now.records,
+            bytes(now.bytes),
+            bytes(rate as u64)
+        ));
         before = now;
     }
 }
@@ -57,7 +64,10 @@ async fn log(flow: &str, progress: &Progress) {
         tokio::time::sleep(LINE_INTERVAL).await;
         let now = progress.read();
         let rate = (now.bytes - before.bytes) / LINE_INTERVAL.as_secs();
-        let percent = (now.offsets * 100).checked_div(progress.total()).unwrap_or(100).min(100);
+        let percent = (now.offsets * 100)
+            .checked_div(progress.total())
+            .unwrap_or(100)
+            .min(100);
         let (copied, rate) = (bytes(now.bytes), bytes(rate));
         tracing::info!(flow, records = now.records, "{percent} % copied, {copied}, {rate}/s");
         before = now;

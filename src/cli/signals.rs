@@ -48,6 +48,8 @@ impl Stop {
 
     /// The exit code of the signal, if one came.
     pub(super) fn exit_code(&self) -> Option<ExitCode> {
-        Some(self.exit_code.load(Ordering::Relaxed)).filter(|code| *code != 0).map(ExitCode::from)
+        Some(self.exit_code.load(Ordering::Relaxed))
+            .filter(|code| *code != 0)
+            .map(ExitCode::from)
     }
 }

@@ -38,13 +38,17 @@ impl ClientProperties {
         for property in properties::parse(text)? {
             let line = property.line;
             let milliseconds = || {
-                property.value.trim().parse().map(Duration::from_millis).map(Some).map_err(|_| {
-                    ClientPropertiesError::Milliseconds {
+                property
+                    .value
+                    .trim()
+                    .parse()
+                    .map(Duration::from_millis)
+                    .map(Some)
+                    .map_err(|_| ClientPropertiesError::Milliseconds {
                         line,
                         key: property.key.clone(),
                         value: property.value.clone(),
-                    }
-                })
+                    })
             };
             match property.key.as_str() {
                 "client.id" if property.value.len() > MAX_CLIENT_ID => {
@@ -56,7 +60,10 @@ impl ClientProperties {
                 "metadata.max.age.ms" => client.metadata_max_age = milliseconds()?,
                 "security.protocol" if property.value.trim().eq_ignore_ascii_case("PLAINTEXT") => {}
                 "security.protocol" => {
-                    return Err(ClientPropertiesError::Security { line, value: property.value });
+                    return Err(ClientPropertiesError::Security {
+                        line,
+                        value: property.value,
+                    });
                 }
                 _ => client.ignored.push(property.key),
             }
@@ -94,13 +101,22 @@ mod tests {
     #[test]
     fn security_that_is_not_there_is_never_left_out_in_silence() {
         let refused = ClientProperties::parse("\nsecurity.protocol=SASL_SSL");
-        assert_eq!(refused, Err(ClientPropertiesError::Security { line: 2, value: "SASL_SSL".into() }));
+        assert_eq!(
+            refused,
+            Err(ClientPropertiesError::Security {
+                line: 2,
+                value: "SASL_SSL".into()
+            })
+        );
         assert!(ClientProperties::parse("security.protocol=PLAINTEXT").is_ok());
     }
 
     #[test]
     fn a_time_that_is_none_names_its_line() {
         let error = ClientProperties::parse("request.timeout.ms=soon").expect_err("no number");
-        assert_eq!(error.to_string(), "line 1: request.timeout.ms must be a number of milliseconds, not \"soon\"");
+        assert_eq!(
+            error.to_string(),
+            "line 1: request.timeout.ms must be a number of milliseconds, not \"soon\""
+        );
     }
 }

@@ -33,7 +33,10 @@ impl FromStr for Patterns {
 
     /// Reads a list with commas between the patterns. A comma inside braces, as in `a{1,2}`, belongs to its pattern.
     fn from_str(list: &str) -> Result<Self, PatternsError> {
-        let patterns: Vec<String> = split(list).into_iter().map(|pattern| format!("^(?:{pattern})$")).collect();
+        let patterns: Vec<String> = split(list)
+            .into_iter()
+            .map(|pattern| format!("^(?:{pattern})$"))
+            .collect();
         if patterns.is_empty() {
             return Err(PatternsError::Empty);
         }
@@ -63,7 +66,12 @@ mod tests {
     #[test]
     fn a_pattern_matches_the_whole_name() {
         let patterns: Patterns = "orders, pay.*".parse().expect("well-formed");
-        for (name, matches) in [("orders", true), ("orders2", false), ("my.orders", false), ("payments", true)] {
+        for (name, matches) in [
+            ("orders", true),
+            ("orders2", false),
+            ("my.orders", false),
+            ("payments", true),
+        ] {
             assert_eq!(patterns.matches(name), matches, "{name}");
         }
     }

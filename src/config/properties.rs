@@ -21,7 +21,10 @@ pub struct PropertiesError {
 
 /// Reads a file's text. Keys keep their order, and a key that comes twice is there twice.
 pub fn parse(text: &str) -> Result<Vec<Property>, PropertiesError> {
-    logical_lines(text).into_iter().map(|(line, content)| property(line, &content)).collect()
+    logical_lines(text)
+        .into_iter()
+        .map(|(line, content)| property(line, &content))
+        .collect()
 }
 
 /// Lines with their continuations joined; comments and blank lines are left out.
@@ -56,7 +59,11 @@ fn property(line: usize, content: &str) -> Result<Property, PropertiesError> {
     let rest = rest.trim_start_matches([' ', '\t', '\x0c']);
     let rest = rest.strip_prefix(['=', ':']).unwrap_or(rest);
     let value = rest.trim_start_matches([' ', '\t', '\x0c']);
-    Ok(Property { line, key: unescape(line, key)?, value: unescape(line, value)? })
+    Ok(Property {
+        line,
+        key: unescape(line, key)?,
+        value: unescape(line, value)?,
+    })
 }
 
 fn unescape(line: usize, text: &str) -> Result<String, PropertiesError> {
@@ -89,7 +96,11 @@ mod tests {
     use super::*;
 
     fn pairs(text: &str) -> Vec<(String, String)> {
-        parse(text).expect("well-formed").into_iter().map(|p| (p.key, p.value)).collect()
+        parse(text)
+            .expect("well-formed")
+            .into_iter()
+            .map(|p| (p.key, p.value))
+            .collect()
     }
 
     fn pair(key: &str, value: &str) -> Vec<(String, String)> {
@@ -108,7 +119,10 @@ mod tests {
 
     #[test]
     fn comments_and_blank_lines_are_nothing() {
-        assert_eq!(pairs("# c\n! c\n\n   # c\nk=v # no comment"), pair("k", "v # no comment"));
+        assert_eq!(
+            pairs("# c\n! c\n\n   # c\nk=v # no comment"),
+            pair("k", "v # no comment")
+        );
     }
 
     #[test]

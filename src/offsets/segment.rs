@@ -97,13 +97,27 @@ impl Segment {
 fn decode_run(reader: &mut Reader<'_>, source_end: i64, target_end: i64) -> Result<Run, SegmentError> {
     let (source_gap, target_gap, count) = (reader.varlong()?, reader.varlong()?, reader.varlong()?);
     if source_gap < 0 || target_gap < 0 || count < 1 {
-        return Err(SegmentError::BadRun { source_gap, target_gap, count });
+        return Err(SegmentError::BadRun {
+            source_gap,
+            target_gap,
+            count,
+        });
     }
-    let starts = source_end.checked_add(source_gap).zip(target_end.checked_add(target_gap));
+    let starts = source_end
+        .checked_add(source_gap)
+        .zip(target_end.checked_add(target_gap));
     starts
         .filter(|(source, target)| source.checked_add(count).is_some() && target.checked_add(count).is_some())
-        .map(|(source, target)| Run { source_start: SourceOffset(source), target_start: TargetOffset(target), count })
-        .ok_or(SegmentError::BadRun { source_gap, target_gap, count })
+        .map(|(source, target)| Run {
+            source_start: SourceOffset(source),
+            target_start: TargetOffset(target),
+            count,
+        })
+        .ok_or(SegmentError::BadRun {
+            source_gap,
+            target_gap,
+            count,
+        })
 }
 
 /// Why bytes are not a segment.
@@ -114,7 +128,11 @@ pub enum SegmentError {
     #[error("offset map segment holds more than {MAX_RUNS_PER_SEGMENT} runs")]
     TooManyRuns,
     #[error("offset map run is impossible: source gap {source_gap}, target gap {target_gap}, count {count}")]
-    BadRun { source_gap: i64, target_gap: i64, count: i64 },
+    BadRun {
+        source_gap: i64,
+        target_gap: i64,
+        count: i64,
+    },
     #[error("offset map segment is damaged")]
     Wire(#[from] WireError),
 }
@@ -126,7 +144,11 @@ mod tests {
     use super::*;
 
     fn run(source: i64, target: i64, count: i64) -> Run {
-        Run { source_start: SourceOffset(source), target_start: TargetOffset(target), count }
+        Run {
+            source_start: SourceOffset(source),
+            target_start: TargetOffset(target),
+            count,
+        }
     }
 
     #[test]
@@ -182,7 +204,10 @@ mod tests {
     fn damage_is_an_error() {
         assert_eq!(Segment::decode(&[2]), Err(SegmentError::Format(2)));
         assert!(matches!(Segment::decode(&[]), Err(SegmentError::Wire(_))));
-        assert!(matches!(Segment::decode(&[1, 2, 2, 0]), Err(SegmentError::BadRun { count: 0, .. })));
+        assert!(matches!(
+            Segment::decode(&[1, 2, 2, 0]),
+            Err(SegmentError::BadRun { count: 0, .. })
+        ));
         assert!(matches!(Segment::decode(&[1, 2, 2]), Err(SegmentError::Wire(_))));
         let mut overflow = vec![1];
         for value in [i64::MAX, 0, 1] {

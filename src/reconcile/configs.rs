@@ -42,7 +42,10 @@ impl BatchConfigs {
 
     /// Reads a topic's configs, in effect or as they will be.
     pub fn from_entries<'a>(entries: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Self {
-        let mut configs = Self { max_message_bytes: Self::MAX_MESSAGE_BYTES, is_log_append_time: false };
+        let mut configs = Self {
+            max_message_bytes: Self::MAX_MESSAGE_BYTES,
+            is_log_append_time: false,
+        };
         for (name, value) in entries {
             match (name, value) {
                 ("max.message.bytes", Some(value)) => {
@@ -69,8 +72,14 @@ mod tests {
     #[test]
     fn configs_that_a_broker_does_not_name_have_their_defaults() {
         assert_eq!(
-            BatchConfigs::from_entries([("message.timestamp.type", Some("LogAppendTime")), ("retention.ms", None)]),
-            BatchConfigs { max_message_bytes: 1_048_588, is_log_append_time: true }
+            BatchConfigs::from_entries([
+                ("message.timestamp.type", Some("LogAppendTime")),
+                ("retention.ms", None)
+            ]),
+            BatchConfigs {
+                max_message_bytes: 1_048_588,
+                is_log_append_time: true
+            }
         );
     }
 }

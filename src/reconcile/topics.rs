@@ -46,13 +46,24 @@ pub struct SourceTopic {
 /// What has to change on the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TopicChange {
-    Create { name: String, partitions: i32, configs: Vec<(String, String)> },
-    Grow { name: String, before: i32, after: i32 },
+    Create {
+        name: String,
+        partitions: i32,
+        configs: Vec<(String, String)>,
+    },
+    Grow {
+        name: String,
+        before: i32,
+        after: i32,
+    },
 }
 
 /// Lists what the target lacks. Topics that have all partitions, or more, are left as they are.
 pub fn plan_topics(source: &[SourceTopic], target_partitions: &BTreeMap<String, i32>) -> Vec<TopicChange> {
-    source.iter().filter_map(|topic| plan_topic(topic, target_partitions.get(&topic.target_name).copied())).collect()
+    source
+        .iter()
+        .filter_map(|topic| plan_topic(topic, target_partitions.get(&topic.target_name).copied()))
+        .collect()
 }
 
 fn plan_topic(topic: &SourceTopic, target_partitions: Option<i32>) -> Option<TopicChange> {
@@ -60,9 +71,17 @@ fn plan_topic(topic: &SourceTopic, target_partitions: Option<i32>) -> Option<Top
     match target_partitions {
         None => {
             let copied = topic.configs.iter().filter(|(name, _)| is_copied(name));
-            Some(TopicChange::Create { name, partitions: topic.partitions, configs: copied.cloned().collect() })
+            Some(TopicChange::Create {
+                name,
+                partitions: topic.partitions,
+                configs: copied.cloned().collect(),
+            })
         }
-        Some(before) if before < topic.partitions => Some(TopicChange::Grow { name, before, after: topic.partitions }),
+        Some(before) if before < topic.partitions => Some(TopicChange::Grow {
+            name,
+            before,
+            after: topic.partitions,
+        }),
         Some(_) => None,
     }
 }
@@ -108,7 +127,11 @@ mod tests {
 
     #[test]
     fn copies_within_one_cluster_are_not_copied_again() {
-        let within = TopicSelection { prefix: "A.".into(), same_cluster: true, ..selection(".*", "x") };
+        let within = TopicSelection {
+            prefix: "A.".into(),
+            same_cluster: true,
+            ..selection(".*", "x")
+        };
         assert!(within.selects("orders", false) && !within.selects("A.orders", false));
         assert_eq!(within.target_name("orders"), "A.orders");
     }
@@ -126,7 +149,11 @@ mod tests {
     #[test]
     fn a_topic_grows_and_never_shrinks() {
         let target = BTreeMap::from([("A.t".to_owned(), 2)]);
-        let grown = TopicChange::Grow { name: "A.t".into(), before: 2, after: 3 };
+        let grown = TopicChange::Grow {
+            name: "A.t".into(),
+            before: 2,
+            after: 3,
+        };
         assert_eq!(plan_topics(&[topic(3)], &target), [grown]);
         assert_eq!(plan_topics(&[topic(2)], &target), []);
         assert_eq!(plan_topics(&[topic(1)], &target), []);

@@ -21,7 +21,10 @@ pub struct AbortedTransactions {
 impl AbortedTransactions {
     pub fn new(mut listed: Vec<AbortedTransaction>) -> Self {
         listed.sort_unstable_by_key(|transaction| std::cmp::Reverse(transaction.first_offset));
-        Self { ahead: listed, open: HashSet::new() }
+        Self {
+            ahead: listed,
+            open: HashSet::new(),
+        }
     }
 
     /// Opens the transactions that begin in or before this batch. Called once for each batch, in order.

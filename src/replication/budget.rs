@@ -21,12 +21,20 @@ struct Account {
 
 impl Budget {
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Account { used: AtomicUsize::new(0), limit, whole: None }))
+        Self(Arc::new(Account {
+            used: AtomicUsize::new(0),
+            limit,
+            whole: None,
+        }))
     }
 
     /// A budget of its own limit whose bytes also count here, so that one user can't take all.
     pub fn part(&self, limit: usize) -> Self {
-        Self(Arc::new(Account { used: AtomicUsize::new(0), limit, whole: Some(self.clone()) }))
+        Self(Arc::new(Account {
+            used: AtomicUsize::new(0),
+            limit,
+            whole: Some(self.clone()),
+        }))
     }
 
     pub fn used(&self) -> usize {
@@ -40,8 +48,15 @@ impl Budget {
     /// Takes `bytes` if they are free.
     pub fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
         let within = |used: usize| used.checked_add(bytes).filter(|after| *after <= self.0.limit);
-        self.0.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).ok()?;
-        let mut reservation = Reservation { budget: self.clone(), bytes, of_whole: None };
+        self.0
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
+            .ok()?;
+        let mut reservation = Reservation {
+            budget: self.clone(),
+            bytes,
+            of_whole: None,
+        };
         if let Some(whole) = &self.0.whole {
             reservation.of_whole = Some(Box::new(whole.try_reserve(bytes)?));
         }
@@ -54,7 +69,7 @@ impl Budget {
 pub struct Reservation {
     budget: Budget,
     bytes: usize,
-    of_whole: Option<Box<Reservation>>,
+    of_whole: Option<Box<Self>>,
 }
 
 impl Reservation {

@@ -51,8 +51,15 @@ pub fn lane_of(topic: &str, partition: i32, lanes: i32) -> i32 {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LedgerKey {
     Flow,
-    Checkpoint { topic: String, partition: i32 },
-    Segment { topic: String, partition: i32, source_start: SourceOffset },
+    Checkpoint {
+        topic: String,
+        partition: i32,
+    },
+    Segment {
+        topic: String,
+        partition: i32,
+        source_start: SourceOffset,
+    },
 }
 
 impl LedgerKey {
@@ -64,7 +71,11 @@ impl LedgerKey {
                 put_topic_partition(&mut bytes, topic, *partition);
                 bytes
             }
-            Self::Segment { topic, partition, source_start } => {
+            Self::Segment {
+                topic,
+                partition,
+                source_start,
+            } => {
                 let mut bytes = vec![KIND_SEGMENT];
                 put_topic_partition(&mut bytes, topic, *partition);
                 put_varlong(&mut bytes, source_start.0);
@@ -83,7 +94,11 @@ impl LedgerKey {
             }
             KIND_SEGMENT => {
                 let (topic, partition) = topic_partition(&mut reader)?;
-                Self::Segment { topic, partition, source_start: SourceOffset(reader.varlong()?) }
+                Self::Segment {
+                    topic,
+                    partition,
+                    source_start: SourceOffset(reader.varlong()?),
+                }
             }
             other => return Err(LedgerError::Kind(other)),
         };
@@ -180,8 +195,16 @@ impl Checkpoint {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LedgerRecord {
     Flow(FlowRecord),
-    Checkpoint { topic: String, partition: i32, checkpoint: Checkpoint },
-    Segment { topic: String, partition: i32, segment: Segment },
+    Checkpoint {
+        topic: String,
+        partition: i32,
+        checkpoint: Checkpoint,
+    },
+    Segment {
+        topic: String,
+        partition: i32,
+        segment: Segment,
+    },
 }
 
 impl LedgerRecord {
@@ -192,13 +215,28 @@ impl LedgerRecord {
     pub fn encode(&self) -> (Vec<u8>, Vec<u8>) {
         match self {
             Self::Flow(flow) => (LedgerKey::Flow.encode(), flow.encode()),
-            Self::Checkpoint { topic, partition, checkpoint } => {
-                let key = LedgerKey::Checkpoint { topic: topic.clone(), partition: *partition };
+            Self::Checkpoint {
+                topic,
+                partition,
+                checkpoint,
+            } => {
+                let key = LedgerKey::Checkpoint {
+                    topic: topic.clone(),
+                    partition: *partition,
+                };
                 (key.encode(), checkpoint.encode())
             }
-            Self::Segment { topic, partition, segment } => {
+            Self::Segment {
+                topic,
+                partition,
+                segment,
+            } => {
                 let source_start = segment.start().expect("only segments with runs are written");
-                let key = LedgerKey::Segment { topic: topic.clone(), partition: *partition, source_start };
+                let key = LedgerKey::Segment {
+                    topic: topic.clone(),
+                    partition: *partition,
+                    source_start,
+                };
                 (key.encode(), segment.encode())
             }
         }
@@ -207,15 +245,25 @@ impl LedgerRecord {
     pub fn decode(key: &[u8], value: &[u8]) -> Result<Self, LedgerError> {
         Ok(match LedgerKey::decode(key)? {
             LedgerKey::Flow => Self::Flow(FlowRecord::decode(value)?),
-            LedgerKey::Checkpoint { topic, partition } => {
-                Self::Checkpoint { topic, partition, checkpoint: Checkpoint::decode(value)? }
-            }
-            LedgerKey::Segment { topic, partition, source_start } => {
+            LedgerKey::Checkpoint { topic, partition } => Self::Checkpoint {
+                topic,
+                partition,
+                checkpoint: Checkpoint::decode(value)?,
+            },
+            LedgerKey::Segment {
+                topic,
+                partition,
+                source_start,
+            } => {
                 let segment = Segment::decode(value)?;
                 if segment.start() != Some(source_start) {
                     return Err(LedgerError::Impossible("a segment under another segment's name"));
                 }
-                Self::Segment { topic, partition, segment }
+                Self::Segment {
+                    topic,
+                    partition,
+                    segment,
+                }
             }
         })
     }
@@ -245,7 +293,11 @@ fn versioned(bytes: &[u8]) -> Result<Reader<'_>, LedgerError> {
 }
 
 fn end(reader: &Reader<'_>) -> Result<(), LedgerError> {
-    if reader.is_empty() { Ok(()) } else { Err(LedgerError::Impossible("bytes left over")) }
+    if reader.is_empty() {
+        Ok(())
+    } else {
+        Err(LedgerError::Impossible("bytes left over"))
+    }
 }
 
 fn topic_partition(reader: &mut Reader<'_>) -> Result<(String, i32), LedgerError> {
@@ -290,15 +342,27 @@ mod tests {
 
     fn records() -> Vec<LedgerRecord> {
         let mut segment = Segment::default();
-        segment.push(Run { source_start: SourceOffset(5), target_start: TargetOffset(0), count: 10 });
+        segment.push(Run {
+            source_start: SourceOffset(5),
+            target_start: TargetOffset(0),
+            count: 10,
+        });
         vec![
             LedgerRecord::Flow(FlowRecord {
                 source_cluster_id: "MkU3OEVBNTcwNTJENDM2Qg".into(),
                 target_cluster_id: "Some-Other-Cluster-Id_".into(),
                 lanes: 8,
             }),
-            LedgerRecord::Checkpoint { topic: "orders".into(), partition: 3, checkpoint: checkpoint() },
-            LedgerRecord::Segment { topic: "orders".into(), partition: 3, segment },
+            LedgerRecord::Checkpoint {
+                topic: "orders".into(),
+                partition: 3,
+                checkpoint: checkpoint(),
+            },
+            LedgerRecord::Segment {
+                topic: "orders".into(),
+                partition: 3,
+                segment,
+            },
         ]
     }
 
@@ -322,7 +386,10 @@ mod tests {
         golden.push(0); // producer epoch 0
         golden.extend([0xc4, 0x04]); // next sequence 290
         assert_eq!(checkpoint().encode(), golden);
-        let key = LedgerKey::Checkpoint { topic: "orders".into(), partition: 3 };
+        let key = LedgerKey::Checkpoint {
+            topic: "orders".into(),
+            partition: 3,
+        };
         assert_eq!(key.encode(), [&[2, 0, 6][..], b"orders", &[6]].concat());
     }
 
@@ -335,7 +402,10 @@ mod tests {
             }
             // A segment cut between two runs is a shorter segment: the broker's CRC guards against that, not we.
             for cut in 0..value.len() {
-                assert!(LedgerRecord::decode(&key, &value[..cut]).is_err(), "{record:?} cut to {cut}");
+                assert!(
+                    LedgerRecord::decode(&key, &value[..cut]).is_err(),
+                    "{record:?} cut to {cut}"
+                );
             }
         }
     }

@@ -15,8 +15,8 @@ use super::fate::{BatchFate, FateContext, fate};
 use crate::offsets::SourceOffset;
 use crate::protocol::fetch_response::AbortedTransaction;
 use crate::record::{
-    BatchHeader, ControlType, CrcMismatch, DecodeLimits, LegacyEntry, OffsetRange, RawBatch, RecordError, Reencoded,
-    ReencodeError, ReencodeOptions, ScanError, Scanned, decode, legacy, reencode, scan,
+    BatchHeader, ControlType, CrcMismatch, DecodeLimits, LegacyEntry, OffsetRange, RawBatch, RecordError,
+    ReencodeError, ReencodeOptions, Reencoded, ScanError, Scanned, decode, legacy, reencode, scan,
 };
 
 /// A batch as it will be produced, save its producer id, epoch and sequence.
@@ -128,7 +128,13 @@ pub fn prepare(
         partial_tail: 0,
         damage: None,
     };
-    let mut walk = Walk { context, aborted: AbortedTransactions::new(aborted), legacy: Vec::new(), hold, out };
+    let mut walk = Walk {
+        context,
+        aborted: AbortedTransactions::new(aborted),
+        legacy: Vec::new(),
+        hold,
+        out,
+    };
     let walked = walk.take_all(records).and_then(|()| walk.convert_legacy());
     walk.out.damage = walked.err();
     walk.out
@@ -173,8 +179,10 @@ impl Walk<'_> {
                 hold: Arc::clone(self.hold),
             }),
             BatchFate::Reencode(_) => {
-                let pieces = reencode(&batch, &self.reencode_options())
-                    .map_err(|source| PrepareError::Reencode { base_offset: header.base_offset(), source })?;
+                let pieces = reencode(&batch, &self.reencode_options()).map_err(|source| PrepareError::Reencode {
+                    base_offset: header.base_offset(),
+                    source,
+                })?;
                 self.push_reencoded(pieces, header.next_offset(), header.partition_leader_epoch());
             }
         }
@@ -203,7 +211,9 @@ impl Walk<'_> {
         let met = entries.len();
         entries.retain(|entry| entry.next_offset() > self.context.start_offset);
         self.out.skipped += (met - entries.len()) as u64;
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return Ok(());
+        };
         let (base_offset, next_offset) = (first.offset, last.next_offset());
         let pieces = legacy::convert(&entries, &self.reencode_options())
             .map_err(|source| PrepareError::Reencode { base_offset, source })?;
@@ -224,7 +234,10 @@ impl Walk<'_> {
     fn push_reencoded(&mut self, pieces: Vec<Reencoded>, next_offset: i64, leader_epoch: i32) {
         let last = pieces.len().saturating_sub(1);
         for (index, piece) in pieces.into_iter().enumerate() {
-            let piece_end = piece.source_offsets.last().map_or(next_offset, |range| range.start + i64::from(range.count));
+            let piece_end = piece
+                .source_offsets
+                .last()
+                .map_or(next_offset, |range| range.start + i64::from(range.count));
             self.out.batches.push(PreparedBatch {
                 header: piece.header,
                 payload: piece.payload,
@@ -253,15 +266,26 @@ mod tests {
     const TWO: i64 = 22;
 
     fn context(start_offset: i64) -> FateContext {
-        FateContext { start_offset, max_batch_bytes: 1 << 20, keep_append_time: true }
+        FateContext {
+            start_offset,
+            max_batch_bytes: 1 << 20,
+            keep_append_time: true,
+        }
     }
 
     fn batch(base_offset: i64, deltas: &[i32], transaction_of: Option<i64>) -> Bytes {
-        let producer =
-            transaction_of.map(|producer_id| ProducerStamp { producer_id, producer_epoch: 0, base_sequence: 0 });
+        let producer = transaction_of.map(|producer_id| ProducerStamp {
+            producer_id,
+            producer_epoch: 0,
+            base_sequence: 0,
+        });
         let transactional = transaction_of.is_some();
-        let mut builder =
-            BatchBuilder::new(BatchOptions { base_offset, producer, transactional, ..BatchOptions::default() });
+        let mut builder = BatchBuilder::new(BatchOptions {
+            base_offset,
+            producer,
+            transactional,
+            ..BatchOptions::default()
+        });
         for delta in deltas {
             builder.push_at(*delta, i64::from(*delta), None, Some(b"value"), &[]);
         }
@@ -336,7 +360,10 @@ mod tests {
         assert_eq!((only.copied, only.record_count()), (Copied::Reencoded, 3));
         assert_eq!(
             only.source_offsets,
-            SourceOffsets::Ranges(vec![OffsetRange { start: 11, count: 2 }, OffsetRange { start: 15, count: 1 }])
+            SourceOffsets::Ranges(vec![
+                OffsetRange { start: 11, count: 2 },
+                OffsetRange { start: 15, count: 1 }
+            ])
         );
         assert!(!only.header.has_offset_gaps());
     }
@@ -351,12 +378,18 @@ mod tests {
 
     #[test]
     fn a_batch_that_is_too_large_is_split_and_each_piece_moves_the_position() {
-        let mut builder = BatchBuilder::new(BatchOptions { codec: Codec::None, ..BatchOptions::default() });
+        let mut builder = BatchBuilder::new(BatchOptions {
+            codec: Codec::None,
+            ..BatchOptions::default()
+        });
         for _ in 0..10 {
             builder.push(0, None, Some(&[b'x'; 1000]), &[]);
         }
         let log = builder.build().expect("small");
-        let small = FateContext { max_batch_bytes: 4000, ..context(0) };
+        let small = FateContext {
+            max_batch_bytes: 4000,
+            ..context(0)
+        };
         let prepared = run(&[log], &[], small);
         assert!(prepared.batches.len() > 2);
         assert!(prepared.batches.iter().all(|batch| batch.header.size() <= 4000));
@@ -377,9 +410,16 @@ mod tests {
         });
         builder.push(5, None, Some(b"v"), &[]);
         let log = builder.build().expect("small");
-        let kept = run(&[log.clone()], &[], context(0));
+        let kept = run(std::slice::from_ref(&log), &[], context(0));
         assert_eq!(kept.batches[0].copied, Copied::Reencoded);
-        let stamped_anew = run(&[log], &[], FateContext { keep_append_time: false, ..context(0) });
+        let stamped_anew = run(
+            &[log],
+            &[],
+            FateContext {
+                keep_append_time: false,
+                ..context(0)
+            },
+        );
         assert_eq!(stamped_anew.batches[0].copied, Copied::Patched);
     }
 
@@ -387,7 +427,11 @@ mod tests {
     fn damage_ends_the_walk_and_keeps_what_came_before() {
         let mut damaged = batch(2, &[0], None).to_vec();
         *damaged.last_mut().expect("not empty") ^= 1;
-        let prepared = run(&[batch(0, &[0, 1], None), damaged.into(), batch(3, &[0], None)], &[], context(0));
+        let prepared = run(
+            &[batch(0, &[0, 1], None), damaged.into(), batch(3, &[0], None)],
+            &[],
+            context(0),
+        );
         assert_eq!(starts(&prepared), [0]);
         assert_eq!(prepared.next_position, SourceOffset(2));
         assert!(matches!(prepared.damage, Some(PrepareError::Crc(_))));
@@ -396,6 +440,9 @@ mod tests {
     #[test]
     fn nothing_moves_nothing() {
         let prepared = run(&[], &[], context(42));
-        assert_eq!((prepared.next_position, prepared.last_leader_epoch), (SourceOffset(42), None));
+        assert_eq!(
+            (prepared.next_position, prepared.last_leader_epoch),
+            (SourceOffset(42), None)
+        );
     }
 }

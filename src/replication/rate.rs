@@ -23,7 +23,10 @@ impl RateLimit {
     /// On a rate of 0, which the command line refuses.
     pub fn new(bytes_per_second: u64) -> Self {
         assert!(bytes_per_second > 0, "a rate of nothing");
-        Self { bytes_per_second, paid_at: None }
+        Self {
+            bytes_per_second,
+            paid_at: None,
+        }
     }
 
     /// When the next fetch may go out; `None` for at once.
@@ -33,7 +36,9 @@ impl RateLimit {
 
     /// Bytes that one fetch should ask for at most.
     pub fn fetch_bytes(&self) -> usize {
-        usize::try_from(self.bytes_per_second / FETCHES_PER_SECOND).unwrap_or(usize::MAX).max(1)
+        usize::try_from(self.bytes_per_second / FETCHES_PER_SECOND)
+            .unwrap_or(usize::MAX)
+            .max(1)
     }
 
     /// Counts what a fetch brought.
@@ -50,7 +55,10 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an Instant has no other beginning; nothing depends on it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an Instant has no other beginning; nothing depends on it"
+    )]
     fn over_ten_seconds_the_rate_is_kept_within_five_per_cent() {
         let start = Instant::now();
         let mut limit = RateLimit::new(1_000_000);
@@ -69,7 +77,10 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an Instant has no other beginning; nothing depends on it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an Instant has no other beginning; nothing depends on it"
+    )]
     fn idleness_saves_up_next_to_nothing() {
         let start = Instant::now();
         let mut limit = RateLimit::new(1_000);

@@ -17,42 +17,74 @@ pub enum Stopped {
         "source: the log was truncated: it ends at {log_end}, {position} was the next offset to copy; the target holds \
          records that the source has lost"
     )]
-    SourceTruncated { position: SourceOffset, log_end: SourceOffset },
+    SourceTruncated {
+        position: SourceOffset,
+        log_end: SourceOffset,
+    },
     #[error(
         "source: the log was truncated below offset {position}: leader epoch {epoch} ends at {end}; the target holds \
          records that the source has lost"
     )]
-    SourceDiverged { position: SourceOffset, epoch: i32, end: SourceOffset },
+    SourceDiverged {
+        position: SourceOffset,
+        epoch: i32,
+        end: SourceOffset,
+    },
     #[error("source: the topic was deleted and created anew (its id changed)")]
     SourceRecreated,
     #[error("source: the topic does not exist any more")]
     SourceDeleted,
     #[error("source: {}, copied up to offset {position}", chain(cause.as_ref()))]
-    SourceUnreadable { position: SourceOffset, cause: Arc<PrepareError> },
+    SourceUnreadable {
+        position: SourceOffset,
+        cause: Arc<PrepareError>,
+    },
     #[error(
         "target: the record at source offset {offset} has {size} bytes in a batch of its own, the target topic takes \
          {limit}: raise max.message.bytes of the target topic"
     )]
     RecordTooLarge { offset: i64, size: usize, limit: usize },
     #[error("source: could not be read for {} s ({cause}); copied up to offset {position}", waited.as_secs())]
-    SourceUnavailable { position: SourceOffset, waited: Duration, cause: String },
+    SourceUnavailable {
+        position: SourceOffset,
+        waited: Duration,
+        cause: String,
+    },
     #[error("source: refused to be read: {}", code.name())]
     SourceRefused { code: ErrorCode },
     #[error(
         "target: source offsets {from} to {to} (exclusive), a batch of {size} bytes, refused with {}{}; {}",
         code.name(), message.as_ref().map(|text| format!(" ({text})")).unwrap_or_default(), advice(*code)
     )]
-    TargetRefused { code: ErrorCode, message: Option<String>, from: SourceOffset, to: SourceOffset, size: usize },
+    TargetRefused {
+        code: ErrorCode,
+        message: Option<String>,
+        from: SourceOffset,
+        to: SourceOffset,
+        size: usize,
+    },
     #[error("target: took nothing for {} s ({cause}); copied up to source offset {position}", waited.as_secs())]
-    TargetUnavailable { position: SourceOffset, waited: Duration, cause: String },
+    TargetUnavailable {
+        position: SourceOffset,
+        waited: Duration,
+        cause: String,
+    },
     #[error("target: the topic was deleted and created anew (its id changed), copied records are gone")]
     TargetRecreated,
     #[error("target: the topic does not exist any more")]
     TargetDeleted,
     #[error("target: the log ends at {log_end}, but everything below {expected} had been written: it was truncated")]
-    TargetTruncated { expected: TargetOffset, log_end: TargetOffset },
-    #[error("target: acknowledged offset {answered} where {expected} or more was due: its log was truncated or created anew")]
-    TargetWentBack { expected: TargetOffset, answered: TargetOffset },
+    TargetTruncated {
+        expected: TargetOffset,
+        log_end: TargetOffset,
+    },
+    #[error(
+        "target: acknowledged offset {answered} where {expected} or more was due: its log was truncated or created anew"
+    )]
+    TargetWentBack {
+        expected: TargetOffset,
+        answered: TargetOffset,
+    },
 }
 
 /// What an operator can do about a refusal.

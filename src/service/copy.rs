@@ -3,7 +3,7 @@
 //! In this order, so that nothing is written before everything that can be refused has been: connect, compare the
 //! clusters, choose topics, open the ledger, create what is missing, find each partition's start and end, run.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,7 +77,9 @@ pub enum CopyError {
     NoTopics,
     #[error("target: {0} is missing there, or has too few partitions, and --no-create was given")]
     MissingTopics(String),
-    #[error("target: topic {topic} is gone, but the ledger {ledger} says that it was copied before: delete that topic to begin anew, or give this flow another name with --flow")]
+    #[error(
+        "target: topic {topic} is gone, but the ledger {ledger} says that it was copied before: delete that topic to begin anew, or give this flow another name with --flow"
+    )]
     TargetTopicGone { topic: String, ledger: String },
     #[error("target")]
     Ledger(#[from] LedgerStoreError),
@@ -88,7 +90,10 @@ pub enum CopyError {
 impl CopyError {
     /// The request itself is wrong; nothing was touched.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::SameCluster(_) | Self::Cluster(ClusterError::BadAddress { .. }))
+        matches!(
+            self,
+            Self::SameCluster(_) | Self::Cluster(ClusterError::BadAddress { .. })
+        )
     }
 }
 
@@ -118,15 +123,24 @@ pub async fn copy(
         return Err(CopyError::MissingTopics(names_of(&changes)));
     }
     let ledger_name = ledger_topic(source.alias(), target.alias());
-    let (ledger, memory) =
-        LedgerStore::open(target.clone(), &ledger_name, source.cluster_id(), request.replication_factor).await?;
+    let (ledger, memory) = LedgerStore::open(
+        target.clone(),
+        &ledger_name,
+        source.cluster_id(),
+        request.replication_factor,
+    )
+    .await?;
     refuse_lost_topics(&topics, &changes, &memory, &ledger_name)?;
     apply(&target, changes, request.replication_factor).await?;
 
     let survey = Survey::take(&source, &target, &topics, &request).await?;
     let producers = Producers::allocate(&target, &ledger, &topics).await?;
     let partitions = flow_partitions(&topics, &survey, &producers, memory, request.follow);
-    let total = partitions.iter().filter_map(|p| Some(p.start.end?.0 - p.start.position.0)).filter(|n| *n > 0).sum::<i64>();
+    let total = partitions
+        .iter()
+        .filter_map(|p| Some(p.start.end?.0 - p.start.position.0))
+        .filter(|n| *n > 0)
+        .sum::<i64>();
     progress.set_total(total as u64);
 
     let (topic_count, partition_count) = (topics.len(), partitions.len());
@@ -139,7 +153,11 @@ pub async fn copy(
         FlowReplicator::new(limits, budget, rate, partitions)
     });
     let outcome = runner.run(progress, shutdown).await?;
-    Ok(CopySummary { topics: topic_count, partitions: partition_count, outcome })
+    Ok(CopySummary {
+        topics: topic_count,
+        partitions: partition_count,
+        outcome,
+    })
 }
 
 fn names_of(changes: &[TopicChange]) -> String {
@@ -161,9 +179,17 @@ fn refuse_lost_topics(
 ) -> Result<(), CopyError> {
     let remembered = |topic: &SourceTopic| memory.keys().any(|(name, _)| *name == topic.name);
     for change in changes {
-        let TopicChange::Create { name, .. } = change else { continue };
-        if topics.iter().any(|topic| topic.target_name == *name && remembered(topic)) {
-            return Err(CopyError::TargetTopicGone { topic: name.clone(), ledger: ledger.to_owned() });
+        let TopicChange::Create { name, .. } = change else {
+            continue;
+        };
+        if topics
+            .iter()
+            .any(|topic| topic.target_name == *name && remembered(topic))
+        {
+            return Err(CopyError::TargetTopicGone {
+                topic: name.clone(),
+                ledger: ledger.to_owned(),
+            });
         }
     }
     Ok(())
@@ -193,16 +219,22 @@ impl Survey {
         request: &CopyRequest,
     ) -> Result<Self, ClusterError> {
         let partitions_of = |name: fn(&SourceTopic) -> &String| -> Vec<(Arc<str>, i32)> {
-            let topics = topics.iter().map(|topic| (Arc::<str>::from(name(topic).as_str()), topic.partitions));
-            topics.flat_map(|(name, count)| (0..count).map(move |partition| (Arc::clone(&name), partition))).collect()
+            let topics = topics
+                .iter()
+                .map(|topic| (Arc::<str>::from(name(topic).as_str()), topic.partitions));
+            topics
+                .flat_map(|(name, count)| (0..count).map(move |partition| (Arc::clone(&name), partition)))
+                .collect()
         };
         let ours = partitions_of(|topic| &topic.name);
         let theirs = partitions_of(|topic| &topic.target_name);
         let target_names: Vec<String> = topics.iter().map(|topic| topic.target_name.clone()).collect();
         let target_metadata = target.await_leaders(target_names.clone()).await?;
 
-        let (committed, all_written) =
-            (OffsetSpec::Latest(Isolation::ReadCommitted), OffsetSpec::Latest(Isolation::ReadUncommitted));
+        let (committed, all_written) = (
+            OffsetSpec::Latest(Isolation::ReadCommitted),
+            OffsetSpec::Latest(Isolation::ReadUncommitted),
+        );
         let earliest = all(source.list_offsets(ours.clone(), OffsetSpec::Earliest).await)?;
         let stable = all(source.list_offsets(ours.clone(), committed).await)?;
         let ends = all(source.list_offsets(ours.clone(), all_written).await)?;
@@ -240,14 +272,15 @@ struct Producers {
 
 impl Producers {
     async fn allocate(target: &Cluster, ledger: &LedgerStore, topics: &[SourceTopic]) -> Result<Self, ClusterError> {
-        let mut producers = Self { lanes: ledger.lanes(), ids: BTreeMap::new() };
-        for topic in topics {
-            for partition in 0..topic.partitions {
-                let lane = lane_of(&topic.name, partition, producers.lanes);
-                if !producers.ids.contains_key(&lane) {
-                    producers.ids.insert(lane, target.init_producer_id().await?);
-                }
-            }
+        let mut producers = Self {
+            lanes: ledger.lanes(),
+            ids: BTreeMap::new(),
+        };
+        let lanes = topics
+            .iter()
+            .flat_map(|topic| (0..topic.partitions).map(|partition| lane_of(&topic.name, partition, ledger.lanes())));
+        for lane in lanes.collect::<BTreeSet<_>>() {
+            producers.ids.insert(lane, target.init_producer_id().await?);
         }
         Ok(producers)
     }
@@ -266,13 +299,19 @@ fn flow_partitions(
 ) -> Vec<FlowPartition> {
     let mut partitions = Vec::new();
     for topic in topics {
-        let (name, target_name) = (Arc::<str>::from(topic.name.as_str()), Arc::<str>::from(topic.target_name.as_str()));
+        let (name, target_name) = (
+            Arc::<str>::from(topic.name.as_str()),
+            Arc::<str>::from(topic.target_name.as_str()),
+        );
         let default = BatchConfigs::from_entries([]);
         let configs = survey.batch_configs.get(&topic.target_name).copied().unwrap_or(default);
         for partition in 0..topic.partitions {
             let remembered = memory.remove(&(topic.name.clone(), partition));
             let key = (Arc::clone(&name), partition);
-            let target_next = survey.target_ends.get(&(Arc::clone(&target_name), partition)).map_or(0, |o| o.offset);
+            let target_next = survey
+                .target_ends
+                .get(&(Arc::clone(&target_name), partition))
+                .map_or(0, |o| o.offset);
             let (producer_id, producer_epoch) = producers.of(&topic.name, partition);
             let stable = survey.stable[&key].offset;
             let mut start = PartitionStart {
@@ -282,7 +321,12 @@ fn flow_partitions(
                 source_topic_id: survey.source_id(&name),
                 target_topic_id: survey.target_id(&target_name),
                 // No record at or after the timestamp: begin at the end.
-                position: SourceOffset(survey.starts.get(&key).map_or(stable, |o| if o.offset < 0 { stable } else { o.offset })),
+                position: SourceOffset(
+                    survey
+                        .starts
+                        .get(&key)
+                        .map_or(stable, |o| if o.offset < 0 { stable } else { o.offset }),
+                ),
                 leader_epoch: -1,
                 target_next: TargetOffset(target_next),
                 end: (!follow).then_some(SourceOffset(stable)),
@@ -320,11 +364,20 @@ fn resume(start: &mut PartitionStart, remembered: Remembered, (log_start, log_en
     } else if other(checkpoint.target_topic_id, start.target_topic_id) {
         Some(Stopped::TargetRecreated)
     } else if position.0 < log_start {
-        Some(Stopped::SourceGap { from: position, to: SourceOffset(log_start) })
+        Some(Stopped::SourceGap {
+            from: position,
+            to: SourceOffset(log_start),
+        })
     } else if position.0 > log_end {
-        Some(Stopped::SourceTruncated { position, log_end: SourceOffset(log_end) })
+        Some(Stopped::SourceTruncated {
+            position,
+            log_end: SourceOffset(log_end),
+        })
     } else if target_log_end < checkpoint.target_next {
-        Some(Stopped::TargetTruncated { expected: checkpoint.target_next, log_end: target_log_end })
+        Some(Stopped::TargetTruncated {
+            expected: checkpoint.target_next,
+            log_end: target_log_end,
+        })
     } else {
         None
     }

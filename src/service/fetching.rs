@@ -6,9 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::routes::Routes;
-use crate::cluster::{
-    Cluster, ClusterError, FetchOptions, FetchPartition, FetchSession, Isolation, Purpose, fetch,
-};
+use crate::cluster::{Cluster, ClusterError, FetchOptions, FetchPartition, FetchSession, Isolation, Purpose, fetch};
 use crate::offsets::SourceOffset;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::fetch_response::FetchedPartition;
@@ -37,7 +35,10 @@ pub(super) async fn run_slot(
             Err(error) => {
                 tracing::warn!(broker = slot.broker, error = %chain(&error), "fetch failed, trying again");
                 session = FetchSession::default();
-                Event::FetchFailed { slot, cause: chain(&error) }
+                Event::FetchFailed {
+                    slot,
+                    cause: chain(&error),
+                }
             }
         };
         if events.send(event).await.is_err() {
@@ -53,8 +54,14 @@ async fn run_job(
     session: &mut FetchSession,
     mut job: FetchJob,
 ) -> Result<Event, ClusterError> {
-    let connection = source.connection(slot.broker, Purpose::Fetch(usize::from(slot.connection))).await?;
-    let wanted: Vec<FetchPartition> = job.partitions.iter().map(|wanted| fetch_partition(routes, wanted)).collect();
+    let connection = source
+        .connection(slot.broker, Purpose::Fetch(usize::from(slot.connection)))
+        .await?;
+    let wanted: Vec<FetchPartition> = job
+        .partitions
+        .iter()
+        .map(|wanted| fetch_partition(routes, wanted))
+        .collect();
     let options = FetchOptions {
         max_wait_ms: MAX_WAIT_MS,
         min_bytes: 1,
@@ -63,7 +70,11 @@ async fn run_job(
     };
     let response = fetch(&connection, session, &wanted, &options).await?;
 
-    let held: usize = response.partitions.iter().map(|(_, part)| part.records.len() + PARTITION_OVERHEAD).sum();
+    let held: usize = response
+        .partitions
+        .iter()
+        .map(|(_, part)| part.records.len() + PARTITION_OVERHEAD)
+        .sum();
     job.hold.resize(held);
     let hold = Arc::new(job.hold);
     let asked: HashMap<usize, &WantedPartition> = job.partitions.iter().map(|wanted| (wanted.index, wanted)).collect();
@@ -75,7 +86,11 @@ async fn run_job(
             Some((index, partition_fetch(fetched, asked.get(&index)?, &hold)))
         })
         .collect();
-    Ok(Event::Fetched { slot, partitions, held_back: response.throttle_time_ms > 0 })
+    Ok(Event::Fetched {
+        slot,
+        partitions,
+        held_back: response.throttle_time_ms > 0,
+    })
 }
 
 fn fetch_partition(routes: &Routes, wanted: &WantedPartition) -> FetchPartition {

@@ -13,7 +13,9 @@ use crate::cluster::{Cluster, ClusterError, Isolation, NewTopic, OffsetSpec, Pur
 use crate::offsets::Segment;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::produce_request::{ProducePartition, ProduceTopic};
-use crate::record::{BatchBuilder, BatchHeader, BatchOptions, Codec, EncodeError, HEADER_LEN, HeaderError, ProducerStamp, patch};
+use crate::record::{
+    BatchBuilder, BatchHeader, BatchOptions, Codec, EncodeError, HEADER_LEN, HeaderError, ProducerStamp, patch,
+};
 use crate::replication::ledger::{Checkpoint, DEFAULT_LANES, FlowRecord, LedgerError, LedgerRecord};
 
 /// Bytes of keys and values in one batch of the ledger: well below the `max.message.bytes` of a broker's default.
@@ -45,7 +47,11 @@ pub enum LedgerStoreError {
         "the ledger {topic} belongs to another source cluster ({found}, this one is {expected}): give this flow another \
          name with --flow, or delete that topic to begin anew"
     )]
-    OtherSource { topic: Arc<str>, found: String, expected: String },
+    OtherSource {
+        topic: Arc<str>,
+        found: String,
+        expected: String,
+    },
 }
 
 /// What the ledger remembers of a partition.
@@ -111,18 +117,27 @@ impl LedgerStore {
         let mut damage = None;
         for partition in partitions {
             let range = (starts[&partition].offset, ends[&partition].offset);
-            read_partition(&self.target, Arc::clone(&self.topic), partition.1, range, |key, value| {
-                let (Some(key), Some(value)) = (key, value) else { return };
-                match LedgerRecord::decode(key, value) {
-                    Ok(LedgerRecord::Flow(record)) => flow = Some(record),
-                    Ok(record) => memory.take(record),
-                    Err(error) => damage = damage.take().or(Some(error)),
-                }
-            })
+            read_partition(
+                &self.target,
+                Arc::clone(&self.topic),
+                partition.1,
+                range,
+                |key, value| {
+                    let (Some(key), Some(value)) = (key, value) else { return };
+                    match LedgerRecord::decode(key, value) {
+                        Ok(LedgerRecord::Flow(record)) => flow = Some(record),
+                        Ok(record) => memory.take(record),
+                        Err(error) => damage = damage.take().or(Some(error)),
+                    }
+                },
+            )
             .await?;
         }
         match damage {
-            Some(source) => Err(LedgerStoreError::Record { topic: Arc::clone(&self.topic), source }),
+            Some(source) => Err(LedgerStoreError::Record {
+                topic: Arc::clone(&self.topic),
+                source,
+            }),
             None => Ok((flow, memory.finish())),
         }
     }
@@ -138,9 +153,13 @@ impl LedgerStore {
     async fn write_lane(&self, lane: i32, records: &[LedgerRecord]) -> Result<(), LedgerStoreError> {
         let mut encoded = records.iter().map(LedgerRecord::encode).peekable();
         while encoded.peek().is_some() {
-            let mut builder = BatchBuilder::new(BatchOptions { codec: Codec::None, ..BatchOptions::default() });
+            let mut builder = BatchBuilder::new(BatchOptions {
+                codec: Codec::None,
+                ..BatchOptions::default()
+            });
             let mut bytes = 0;
-            while let Some((key, value)) = encoded.next_if(|(k, v)| bytes == 0 || bytes + k.len() + v.len() <= MAX_BATCH_BYTES)
+            while let Some((key, value)) =
+                encoded.next_if(|(k, v)| bytes == 0 || bytes + k.len() + v.len() <= MAX_BATCH_BYTES)
             {
                 bytes += key.len() + value.len();
                 builder.push(timestamp_ms(), Some(&key), Some(&value), &[]);
@@ -154,20 +173,39 @@ impl LedgerStore {
         let header = patch::for_produce(&BatchHeader::parse(&batch)?, ProducerStamp::NONE);
         let metadata = self.target.metadata();
         let topic = metadata.topics.get(&self.topic);
-        let no_leader = || LedgerStoreError::NoLeader { topic: Arc::clone(&self.topic), lane };
+        let no_leader = || LedgerStoreError::NoLeader {
+            topic: Arc::clone(&self.topic),
+            lane,
+        };
         let (id, leader) = topic
             .and_then(|topic| Some((topic.id, topic.partition(lane)?.leader?)))
             .ok_or_else(no_leader)?;
-        let connection = self.target.connection(leader, Purpose::Produce(LEDGER_CONNECTION)).await?;
-        let partition = ProducePartition { partition: lane, header, payload: batch.slice(HEADER_LEN..) };
-        let topics = vec![ProduceTopic { name: Arc::clone(&self.topic), id, partitions: vec![partition] }];
+        let connection = self
+            .target
+            .connection(leader, Purpose::Produce(LEDGER_CONNECTION))
+            .await?;
+        let partition = ProducePartition {
+            partition: lane,
+            header,
+            payload: batch.slice(HEADER_LEN..),
+        };
+        let topics = vec![ProduceTopic {
+            name: Arc::clone(&self.topic),
+            id,
+            partitions: vec![partition],
+        }];
         let response = produce(&connection, topics, WRITE_TIMEOUT).await?;
         match response.partitions.first().map(|(_, part)| part.error) {
             Some(ErrorCode::None) => Ok(()),
             code => {
-                self.target.refresh_metadata(TopicSelection::Names(vec![self.topic.to_string()])).await?;
+                self.target
+                    .refresh_metadata(TopicSelection::Names(vec![self.topic.to_string()]))
+                    .await?;
                 let code = code.unwrap_or(ErrorCode::UnknownServerError);
-                Err(LedgerStoreError::Refused { topic: Arc::clone(&self.topic), code })
+                Err(LedgerStoreError::Refused {
+                    topic: Arc::clone(&self.topic),
+                    code,
+                })
             }
         }
     }
@@ -175,7 +213,9 @@ impl LedgerStore {
 
 /// Makes the ledger topic where it is missing; says how many lanes it has.
 async fn ensure_topic(target: &Cluster, topic: &Arc<str>, replication_factor: i16) -> Result<i32, LedgerStoreError> {
-    let metadata = target.refresh_metadata(TopicSelection::Names(vec![topic.to_string()])).await?;
+    let metadata = target
+        .refresh_metadata(TopicSelection::Names(vec![topic.to_string()]))
+        .await?;
     if !exists(&metadata, topic) {
         let new = NewTopic {
             name: topic.to_string(),
@@ -191,7 +231,10 @@ async fn ensure_topic(target: &Cluster, topic: &Arc<str>, replication_factor: i1
         }
     }
     let metadata = target.await_leaders(vec![topic.to_string()]).await?;
-    Ok(metadata.topics.get(topic).map_or(DEFAULT_LANES, |topic| topic.partitions.len() as i32))
+    Ok(metadata
+        .topics
+        .get(topic)
+        .map_or(DEFAULT_LANES, |topic| topic.partitions.len() as i32))
 }
 
 /// Puts together what the ledger says of each partition.
@@ -206,10 +249,18 @@ impl Loading {
     fn take(&mut self, record: LedgerRecord) {
         match record {
             LedgerRecord::Flow(_) => {}
-            LedgerRecord::Checkpoint { topic, partition, checkpoint } => {
+            LedgerRecord::Checkpoint {
+                topic,
+                partition,
+                checkpoint,
+            } => {
                 self.checkpoints.insert((topic, partition), checkpoint);
             }
-            LedgerRecord::Segment { topic, partition, segment } => {
+            LedgerRecord::Segment {
+                topic,
+                partition,
+                segment,
+            } => {
                 let last = self.segments.entry((topic, partition)).or_default();
                 if segment.start() >= last.start() {
                     *last = segment;
@@ -229,7 +280,10 @@ impl Loading {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "an I/O folder; a ledger record is stamped when it is written")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an I/O folder; a ledger record is stamped when it is written"
+)]
 fn timestamp_ms() -> i64 {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since_epoch.map_or(0, |since| since.as_millis() as i64)

@@ -27,8 +27,15 @@ pub(super) async fn run_slot(
     events: mpsc::Sender<Event>,
 ) {
     while let Some(job) = jobs.recv().await {
-        let sent: Vec<(usize, i32)> = job.batches.iter().map(|batch| (batch.partition, batch.sequence)).collect();
-        let answer = match target.connection(slot.broker, Purpose::Produce(usize::from(slot.connection))).await {
+        let sent: Vec<(usize, i32)> = job
+            .batches
+            .iter()
+            .map(|batch| (batch.partition, batch.sequence))
+            .collect();
+        let answer = match target
+            .connection(slot.broker, Purpose::Produce(usize::from(slot.connection)))
+            .await
+        {
             // Queued here, in the order of the jobs; awaited aside, so that the next can follow.
             Ok(connection) => Ok(produce(&connection, by_topic(&routes, job.batches), PRODUCE_TIMEOUT)),
             Err(error) => Err(error),
@@ -40,7 +47,12 @@ pub(super) async fn run_slot(
                 Err(error) => Err(error),
             };
             // The flow may have ended; then nobody asks what became of the batches.
-            let _ = events.send(Event::Produced { slot, outcomes: outcomes(slot, &routes, sent, result) }).await;
+            let _ = events
+                .send(Event::Produced {
+                    slot,
+                    outcomes: outcomes(slot, &routes, sent, result),
+                })
+                .await;
         });
     }
 }
@@ -52,7 +64,11 @@ fn by_topic(routes: &Routes, batches: Vec<OutgoingBatch>) -> Vec<ProduceTopic> {
         let route = routes.route(batch.partition);
         let position = *positions.entry(Arc::clone(&route.target_topic)).or_insert_with(|| {
             let (name, id) = (Arc::clone(&route.target_topic), route.target_topic_id);
-            topics.push(ProduceTopic { name, id, partitions: Vec::new() });
+            topics.push(ProduceTopic {
+                name,
+                id,
+                partitions: Vec::new(),
+            });
             topics.len() - 1
         });
         topics[position].partitions.push(ProducePartition {
@@ -89,7 +105,9 @@ fn outcomes(
     };
     sent.into_iter()
         .map(|(index, sequence)| {
-            let unknown = || ProduceOutcome::Unknown { cause: unanswered.clone() };
+            let unknown = || ProduceOutcome::Unknown {
+                cause: unanswered.clone(),
+            };
             (index, sequence, answered.remove(&index).unwrap_or_else(unknown))
         })
         .collect()
@@ -97,8 +115,13 @@ fn outcomes(
 
 fn outcome(part: ProducedPartition) -> ProduceOutcome {
     match part.error {
-        ErrorCode::None => ProduceOutcome::Acked { base_offset: TargetOffset(part.base_offset) },
-        code => ProduceOutcome::Refused { code, message: refusal_text(part) },
+        ErrorCode::None => ProduceOutcome::Acked {
+            base_offset: TargetOffset(part.base_offset),
+        },
+        code => ProduceOutcome::Refused {
+            code,
+            message: refusal_text(part),
+        },
     }
 }
 

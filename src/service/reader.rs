@@ -21,13 +21,25 @@ pub enum ReadError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     #[error("{topic} partition {partition} refused to be read: {}", code.name())]
-    Refused { topic: Arc<str>, partition: i32, code: ErrorCode },
+    Refused {
+        topic: Arc<str>,
+        partition: i32,
+        code: ErrorCode,
+    },
     #[error("{topic} partition {partition} does not exist or has no leader")]
     NoLeader { topic: Arc<str>, partition: i32 },
     #[error("{topic} partition {partition} holds records that can't be found")]
-    Scan { topic: Arc<str>, partition: i32, source: ScanError },
+    Scan {
+        topic: Arc<str>,
+        partition: i32,
+        source: ScanError,
+    },
     #[error("{topic} partition {partition} holds records that can't be read")]
-    Record { topic: Arc<str>, partition: i32, source: RecordError },
+    Record {
+        topic: Arc<str>,
+        partition: i32,
+        source: RecordError,
+    },
 }
 
 /// Gives `visit` the key and value of each record in offsets `from..to`, in order.
@@ -52,22 +64,38 @@ pub async fn read_partition(
             last_fetched_epoch: -1,
             max_bytes: MAX_BYTES,
         };
-        let options =
-            FetchOptions { max_wait_ms: MAX_WAIT_MS, min_bytes: 1, max_bytes: MAX_BYTES, isolation: Isolation::ReadUncommitted };
+        let options = FetchOptions {
+            max_wait_ms: MAX_WAIT_MS,
+            min_bytes: 1,
+            max_bytes: MAX_BYTES,
+            isolation: Isolation::ReadUncommitted,
+        };
         let response = fetch(&connection, &mut session, &[wanted], &options).await?;
-        let Some((_, fetched)) = response.partitions.into_iter().next() else { continue };
+        let Some((_, fetched)) = response.partitions.into_iter().next() else {
+            continue;
+        };
         if fetched.error != ErrorCode::None {
             refusals += 1;
             if refusals > MAX_REFUSALS || fetched.error.recovery() == Recovery::Stop {
-                return Err(ReadError::Refused { topic, partition, code: fetched.error });
+                return Err(ReadError::Refused {
+                    topic,
+                    partition,
+                    code: fetched.error,
+                });
             }
             tokio::time::sleep(REFUSAL_WAIT).await;
-            cluster.refresh_metadata(TopicSelection::Names(vec![topic.to_string()])).await?;
+            cluster
+                .refresh_metadata(TopicSelection::Names(vec![topic.to_string()]))
+                .await?;
             continue;
         }
         let before = position;
         for scanned in scan(fetched.records) {
-            let scanned = scanned.map_err(|source| ReadError::Scan { topic: Arc::clone(&topic), partition, source })?;
+            let scanned = scanned.map_err(|source| ReadError::Scan {
+                topic: Arc::clone(&topic),
+                partition,
+                source,
+            })?;
             let Scanned::Batch(batch) = scanned else { continue }; // A ledger is younger than magic 1.
             visit_batch(&batch, &mut visit).map_err(|source| ReadError::Record {
                 topic: Arc::clone(&topic),
@@ -83,10 +111,7 @@ pub async fn read_partition(
     Ok(())
 }
 
-fn visit_batch(
-    batch: &RawBatch,
-    visit: &mut impl FnMut(Option<&[u8]>, Option<&[u8]>),
-) -> Result<(), RecordError> {
+fn visit_batch(batch: &RawBatch, visit: &mut impl FnMut(Option<&[u8]>, Option<&[u8]>)) -> Result<(), RecordError> {
     if batch.header.is_control() {
         return Ok(());
     }
@@ -100,7 +125,13 @@ fn visit_batch(
 
 fn leader(cluster: &Cluster, topic: &Arc<str>, partition: i32) -> Result<(i32, i32, uuid::Uuid), ReadError> {
     let metadata = cluster.metadata();
-    let found = metadata.topics.get(topic.as_ref()).and_then(|found| Some((found.id, found.partition(partition)?)));
+    let found = metadata
+        .topics
+        .get(topic.as_ref())
+        .and_then(|found| Some((found.id, found.partition(partition)?)));
     let known = found.and_then(|(id, partition)| Some((partition.leader?, partition.leader_epoch, id)));
-    known.ok_or_else(|| ReadError::NoLeader { topic: Arc::clone(topic), partition })
+    known.ok_or_else(|| ReadError::NoLeader {
+        topic: Arc::clone(topic),
+        partition,
+    })
 }

@@ -42,11 +42,18 @@ impl Routes {
         let index_by = |name: fn(&Route) -> &Arc<str>| {
             let mut index: HashMap<Arc<str>, HashMap<i32, usize>> = HashMap::new();
             for (i, route) in routes.iter().enumerate() {
-                index.entry(Arc::clone(name(route))).or_default().insert(route.partition, i);
+                index
+                    .entry(Arc::clone(name(route)))
+                    .or_default()
+                    .insert(route.partition, i);
             }
             index
         };
-        Self { by_source: index_by(|r| &r.topic), by_target: index_by(|r| &r.target_topic), routes }
+        Self {
+            by_source: index_by(|r| &r.topic),
+            by_target: index_by(|r| &r.target_topic),
+            routes,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -87,10 +94,18 @@ impl Routes {
 }
 
 fn leader(metadata: &Metadata, topic: &str, partition: i32) -> Leader {
-    let Some(topic) = metadata.topics.get(topic).filter(|_| exists(metadata, topic)) else { return Leader::Missing };
-    let Some(found) = topic.partition(partition) else { return Leader::Missing };
+    let Some(topic) = metadata.topics.get(topic).filter(|_| exists(metadata, topic)) else {
+        return Leader::Missing;
+    };
+    let Some(found) = topic.partition(partition) else {
+        return Leader::Missing;
+    };
     match found.leader {
-        Some(broker) => Leader::Known { broker, epoch: found.leader_epoch, topic_id: topic.id },
+        Some(broker) => Leader::Known {
+            broker,
+            epoch: found.leader_epoch,
+            topic_id: topic.id,
+        },
         None => Leader::Absent,
     }
 }

@@ -18,8 +18,8 @@ use super::{fetching, now, producing};
 use crate::cluster::{Cluster, ClusterError, Isolation, OffsetSpec, TopicSelection};
 use crate::offsets::SourceOffset;
 use crate::replication::flow::{
-    Action, CheckpointJob, End, Event, FetchJob, FlowPartition, FlowReplicator, MAX_REQUESTS_IN_FLIGHT, ProduceJob, Slot,
-    Totals,
+    Action, CheckpointJob, End, Event, FetchJob, FlowPartition, FlowReplicator, MAX_REQUESTS_IN_FLIGHT, ProduceJob,
+    Slot, Totals,
 };
 use crate::replication::ledger::LedgerRecord;
 use crate::replication::partition::PartitionCheckpoint;
@@ -120,7 +120,12 @@ impl FlowRunner {
             if drain_deadline.is_some_and(|deadline| now >= deadline) {
                 return Err(RunError::Drain);
             }
-            let wake = self.replicator.poll_timeout(now).into_iter().chain(drain_deadline).min();
+            let wake = self
+                .replicator
+                .poll_timeout(now)
+                .into_iter()
+                .chain(drain_deadline)
+                .min();
             tokio::select! {
                 event = self.inbox.recv() => self.take(event),
                 () = sleep_until(wake) => {}
@@ -191,8 +196,14 @@ impl FlowRunner {
         };
         let (routes, events) = (Arc::clone(&self.routes), self.events.clone());
         tokio::spawn(async move {
-            let event = match cluster.refresh_metadata(TopicSelection::Names(routes.topics(end))).await {
-                Ok(metadata) => Event::Leaders { end, leaders: routes.leaders(end, &metadata) },
+            let event = match cluster
+                .refresh_metadata(TopicSelection::Names(routes.topics(end)))
+                .await
+            {
+                Ok(metadata) => Event::Leaders {
+                    end,
+                    leaders: routes.leaders(end, &metadata),
+                },
                 Err(error) => {
                     tracing::warn!(error = %chain(&error), "metadata could not be refreshed, trying again");
                     Event::RefreshFailed(end)
@@ -209,7 +220,11 @@ impl FlowRunner {
         tokio::spawn(async move {
             match source_range(&source, partition).await {
                 Ok((log_start, log_end)) => {
-                    let event = Event::SourceRange { partition: index, log_start, log_end };
+                    let event = Event::SourceRange {
+                        partition: index,
+                        log_start,
+                        log_end,
+                    };
                     let _ = events.send(event).await; // No receiver: the flow has ended.
                 }
                 // The partition's next fetch is refused again, and asks again.
@@ -236,9 +251,10 @@ impl FlowRunner {
 
     fn check_ledger(&self, now: Instant) -> Result<(), RunError> {
         match &self.ledger_trouble {
-            Some((since, cause)) if now >= *since + LEDGER_PATIENCE => {
-                Err(RunError::Ledger { waited: now - *since, cause: cause.clone() })
-            }
+            Some((since, cause)) if now >= *since + LEDGER_PATIENCE => Err(RunError::Ledger {
+                waited: now - *since,
+                cause: cause.clone(),
+            }),
             _ => Ok(()),
         }
     }
@@ -246,9 +262,18 @@ impl FlowRunner {
     /// Tells whoever watches how far it is, and logs each partition that has stopped, once.
     fn report(&mut self, progress: &Progress) {
         let totals = self.replicator.totals();
-        progress.publish(ProgressNumbers { records: totals.records, bytes: totals.bytes, offsets: totals.offsets });
+        progress.publish(ProgressNumbers {
+            records: totals.records,
+            bytes: totals.bytes,
+            offsets: totals.offsets,
+        });
         for index in self.replicator.take_newly_stopped() {
-            if let Some(StoppedPartition { topic, partition, reason }) = self.stopped_partition(index) {
+            if let Some(StoppedPartition {
+                topic,
+                partition,
+                reason,
+            }) = self.stopped_partition(index)
+            {
                 tracing::error!(%topic, partition, "partition stopped: {reason}");
             }
         }
@@ -257,23 +282,37 @@ impl FlowRunner {
     fn stopped_partition(&self, index: usize) -> Option<StoppedPartition> {
         let reason = self.replicator.partition(index).stopped()?.clone();
         let route = self.routes.route(index);
-        Some(StoppedPartition { topic: Arc::clone(&route.topic), partition: route.partition, reason })
+        Some(StoppedPartition {
+            topic: Arc::clone(&route.topic),
+            partition: route.partition,
+            reason,
+        })
     }
 
     fn outcome(&self, interrupted: bool) -> FlowOutcome {
         FlowOutcome {
             totals: self.replicator.totals(),
-            stopped: (0..self.routes.len()).filter_map(|index| self.stopped_partition(index)).collect(),
+            stopped: (0..self.routes.len())
+                .filter_map(|index| self.stopped_partition(index))
+                .collect(),
             interrupted,
         }
     }
 }
 
-async fn source_range(source: &Cluster, partition: (Arc<str>, i32)) -> Result<(SourceOffset, SourceOffset), ClusterError> {
+async fn source_range(
+    source: &Cluster,
+    partition: (Arc<str>, i32),
+) -> Result<(SourceOffset, SourceOffset), ClusterError> {
     let ours = vec![partition.clone()];
     let start = all(source.list_offsets(ours.clone(), OffsetSpec::Earliest).await)?;
-    let end = all(source.list_offsets(ours, OffsetSpec::Latest(Isolation::ReadUncommitted)).await)?;
-    Ok((SourceOffset(start[&partition].offset), SourceOffset(end[&partition].offset)))
+    let end = all(source
+        .list_offsets(ours, OffsetSpec::Latest(Isolation::ReadUncommitted))
+        .await)?;
+    Ok((
+        SourceOffset(start[&partition].offset),
+        SourceOffset(end[&partition].offset),
+    ))
 }
 
 fn ledger_records(routes: &Routes, job: &CheckpointJob) -> BTreeMap<i32, Vec<LedgerRecord>> {
@@ -283,12 +322,23 @@ fn ledger_records(routes: &Routes, job: &CheckpointJob) -> BTreeMap<i32, Vec<Led
         let segments = written.segments.iter().cloned();
         let segments = segments.map({
             let topic = topic.clone();
-            move |segment| LedgerRecord::Segment { topic: topic.clone(), partition, segment }
+            move |segment| LedgerRecord::Segment {
+                topic: topic.clone(),
+                partition,
+                segment,
+            }
         });
-        let checkpoint = LedgerRecord::Checkpoint { topic, partition, checkpoint: written.checkpoint.clone() };
+        let checkpoint = LedgerRecord::Checkpoint {
+            topic,
+            partition,
+            checkpoint: written.checkpoint.clone(),
+        };
         segments.chain([checkpoint]).collect::<Vec<_>>()
     };
-    job.lanes.iter().map(|(lane, written)| (*lane, written.iter().flat_map(records_of).collect())).collect()
+    job.lanes
+        .iter()
+        .map(|(lane, written)| (*lane, written.iter().flat_map(records_of).collect()))
+        .collect()
 }
 
 async fn sleep_until(wake: Option<Instant>) {

@@ -10,10 +10,16 @@ use crate::reconcile::topics::{SourceTopic, TopicChange, TopicSelection};
 use crate::replication::stopped::chain;
 
 /// The source's topics that are to be copied, with the configs set on each.
-pub(super) async fn source_topics(source: &Cluster, selection: &TopicSelection) -> Result<Vec<SourceTopic>, ClusterError> {
+pub(super) async fn source_topics(
+    source: &Cluster,
+    selection: &TopicSelection,
+) -> Result<Vec<SourceTopic>, ClusterError> {
     let metadata = source.refresh_metadata(Asked::All).await?;
-    let selected: Vec<_> =
-        metadata.topics.iter().filter(|(name, topic)| selection.selects(name, topic.internal)).collect();
+    let selected: Vec<_> = metadata
+        .topics
+        .iter()
+        .filter(|(name, topic)| selection.selects(name, topic.internal))
+        .collect();
     let names: Vec<String> = selected.iter().map(|(name, _)| name.to_string()).collect();
     let mut configs = match all(source.topic_configs(names).await) {
         Ok(configs) => configs,
@@ -40,7 +46,10 @@ pub(super) async fn source_topics(source: &Cluster, selection: &TopicSelection) 
 }
 
 /// How many partitions the target has of each of these topics.
-pub(super) async fn target_partitions(target: &Cluster, names: Vec<String>) -> Result<BTreeMap<String, i32>, ClusterError> {
+pub(super) async fn target_partitions(
+    target: &Cluster,
+    names: Vec<String>,
+) -> Result<BTreeMap<String, i32>, ClusterError> {
     let metadata = target.refresh_metadata(Asked::Names(names.clone())).await?;
     Ok(names
         .into_iter()
@@ -53,14 +62,27 @@ pub(super) async fn target_partitions(target: &Cluster, names: Vec<String>) -> R
 }
 
 /// Makes the changes: first what has to be created, then what has to grow.
-pub(super) async fn apply(target: &Cluster, changes: Vec<TopicChange>, replication_factor: i16) -> Result<(), ClusterError> {
+pub(super) async fn apply(
+    target: &Cluster,
+    changes: Vec<TopicChange>,
+    replication_factor: i16,
+) -> Result<(), ClusterError> {
     let mut new_topics = Vec::new();
     let mut grown = Vec::new();
     for change in changes {
         match change {
-            TopicChange::Create { name, partitions, configs } => {
+            TopicChange::Create {
+                name,
+                partitions,
+                configs,
+            } => {
                 tracing::info!(topic = %name, partitions, "creating topic on the target");
-                new_topics.push(NewTopic { name, partitions, replication_factor, configs });
+                new_topics.push(NewTopic {
+                    name,
+                    partitions,
+                    replication_factor,
+                    configs,
+                });
             }
             TopicChange::Grow { name, before, after } => {
                 tracing::info!(topic = %name, before, after, "adding partitions on the target");
@@ -95,7 +117,10 @@ pub(super) fn all<K: Eq + Hash, V>(results: Vec<(K, Result<V, ClusterError>)>) -
 /// Whether a cluster has a topic, by its last word.
 pub(super) fn exists(metadata: &Metadata, topic: &str) -> bool {
     metadata.topics.get(topic).is_some_and(|topic| {
-        !matches!(topic.error, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
+        !matches!(
+            topic.error,
+            ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId
+        )
     })
 }
 
@@ -105,7 +130,9 @@ pub(super) async fn batch_configs(target: &Cluster, names: Vec<String>) -> HashM
         Ok(configs) => configs
             .into_iter()
             .map(|(name, entries)| {
-                let pairs = entries.iter().map(|entry| (entry.name.as_str(), entry.value.as_deref()));
+                let pairs = entries
+                    .iter()
+                    .map(|entry| (entry.name.as_str(), entry.value.as_deref()));
                 (name, BatchConfigs::from_entries(pairs))
             })
             .collect(),

@@ -28,9 +28,14 @@ pub fn init<W>(filter: &str, format: LogFormat, colour: bool, writer: W) -> Resu
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let parsed = EnvFilter::try_new(filter)
-        .map_err(|cause| LogFilterError { filter: filter.to_owned(), cause })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(writer).with_target(false);
+    let parsed = EnvFilter::try_new(filter).map_err(|cause| LogFilterError {
+        filter: filter.to_owned(),
+        cause,
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(parsed)
+        .with_writer(writer)
+        .with_target(false);
     // A second subscriber in one process (tests) is no harm: the first one stays.
     let _ = match format {
         LogFormat::Text => builder.with_ansi(colour).try_init(),
@@ -57,7 +62,9 @@ pub struct BarWriter(indicatif::MultiProgress);
 
 impl Write for BarWriter {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        self.0.suspend(|| std::io::stderr().write_all(line)).map(|()| line.len())
+        self.0
+            .suspend(|| std::io::stderr().write_all(line))
+            .map(|()| line.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {

@@ -1,0 +1,205 @@
+//! What goes into a flow and what comes out of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::offsets::SourceOffset;
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::fetch_response::EpochEnd;
+use crate::replication::budget::Reservation;
+use crate::replication::fate::FateContext;
+use crate::replication::partition::{OutgoingBatch, PartitionCheckpoint, PartitionStart, ProduceOutcome};
+use crate::replication::prepare::{PrepareError, Prepared};
+use crate::replication::stopped::Stopped;
+
+/// One connection to one broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    pub broker: i32,
+    pub connection: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Source,
+    Target,
+}
+
+#[derive(Debug, Clone)]
+pub struct FlowLimits {
+    pub source_connections: u16,
+    pub target_connections: u16,
+    /// What one fetch asks for.
+    pub fetch_bytes: usize,
+    /// What one fetch asks for of one partition.
+    pub partition_fetch_bytes: usize,
+    /// What a partition may have fetched and not sent before it pauses.
+    pub partition_bytes: usize,
+    /// What a source slot may have fetched and not acked before it pauses.
+    pub slot_window_bytes: usize,
+    pub checkpoint_interval: Duration,
+    /// How long a partition's target may take nothing before the partition stops; `None` to try for ever.
+    pub patience: Option<Duration>,
+    pub lanes: i32,
+}
+
+impl FlowLimits {
+    /// Limits for a budget of `memory` bytes between `source_brokers` and the target.
+    pub fn for_memory(memory: usize, source_brokers: usize, lanes: i32) -> Self {
+        const FETCH_BYTES_MAX: usize = 8 << 20;
+        const FETCH_BYTES_MIN: usize = 64 << 10;
+        let source_connections = 2;
+        let slots = source_brokers.max(1) * usize::from(source_connections);
+        let fetch_bytes = (memory / (4 * slots)).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
+        Self {
+            source_connections,
+            target_connections: 2,
+            fetch_bytes,
+            partition_fetch_bytes: (fetch_bytes / 4).max(FETCH_BYTES_MIN),
+            partition_bytes: fetch_bytes / 2,
+            slot_window_bytes: 3 * fetch_bytes,
+            checkpoint_interval: Duration::from_secs(1),
+            patience: None,
+            lanes,
+        }
+    }
+}
+
+/// A partition, and what its batches must look like on the target.
+#[derive(Debug, Clone)]
+pub struct FlowPartition {
+    pub start: PartitionStart,
+    /// Why it can't be copied, where that is known before the start.
+    pub stopped: Option<Stopped>,
+    pub max_batch_bytes: usize,
+    pub keep_append_time: bool,
+}
+
+/// Who leads a partition, and which topic the name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leader {
+    Known {
+        broker: i32,
+        epoch: i32,
+        topic_id: Uuid,
+    },
+    /// An election is under way.
+    Absent,
+    /// The topic or the partition does not exist.
+    Missing,
+}
+
+#[derive(Debug)]
+pub enum Action {
+    Fetch(FetchJob),
+    Produce(ProduceJob),
+    RefreshMetadata(End),
+    /// Ask where the source's log begins and ends.
+    AskSourceRange(usize),
+    Checkpoint(CheckpointJob),
+}
+
+#[derive(Debug)]
+pub struct FetchJob {
+    pub slot: Slot,
+    pub partitions: Vec<WantedPartition>,
+    pub max_bytes: usize,
+    pub hold: Reservation,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct WantedPartition {
+    pub index: usize,
+    pub leader_epoch: i32,
+    pub last_fetched_epoch: i32,
+    pub max_bytes: usize,
+    pub context: FateContext,
+}
+
+#[derive(Debug)]
+pub struct ProduceJob {
+    pub slot: Slot,
+    pub batches: Vec<OutgoingBatch>,
+}
+
+/// What one checkpoint writes, by lane.
+#[derive(Debug)]
+pub struct CheckpointJob {
+    pub lanes: BTreeMap<i32, Vec<(usize, PartitionCheckpoint)>>,
+}
+
+#[derive(Debug)]
+pub enum Event {
+    /// A fetch came to its end. Partitions that are not listed had nothing.
+    Fetched {
+        slot: Slot,
+        partitions: Vec<(usize, PartitionFetch)>,
+        held_back: bool,
+    },
+    FetchFailed {
+        slot: Slot,
+        cause: String,
+    },
+    /// The outcome of each batch of a request: partition, sequence, outcome.
+    Produced {
+        slot: Slot,
+        outcomes: Vec<(usize, i32, ProduceOutcome)>,
+    },
+    Leaders {
+        end: End,
+        leaders: Vec<Leader>,
+    },
+    RefreshFailed(End),
+    SourceRange {
+        partition: usize,
+        log_start: SourceOffset,
+        log_end: SourceOffset,
+    },
+    Checkpointed,
+    CheckpointFailed {
+        job: CheckpointJob,
+        cause: String,
+    },
+}
+
+/// What a fetch brought for one partition.
+#[derive(Debug)]
+pub enum PartitionFetch {
+    Records {
+        prepared: Prepared,
+        last_stable_offset: SourceOffset,
+    },
+    Refused(ErrorCode),
+    Diverged(EpochEnd),
+}
+
+impl PartitionFetch {
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Records { prepared, .. } if prepared.is_empty())
+    }
+
+    /// Brokers answer with one whole batch at least, if there is any (KIP-74). Where none came for anybody, a part of
+    /// one is damage: its length, which no checksum covers, is wrong.
+    pub(super) fn expect_whole_batches(&mut self) {
+        if let Self::Records { prepared, .. } = self
+            && prepared.partial_tail > 0
+        {
+            let (position, bytes) = (prepared.next_position.0, prepared.partial_tail);
+            prepared.damage = Some(PrepareError::NeverWhole { position, bytes });
+        }
+    }
+}
+
+/// What was done since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    pub records: u64,
+    pub bytes: u64,
+    pub patched: u64,
+    pub reencoded: u64,
+    pub skipped: u64,
+    /// Source offsets left behind, of copied and of skipped records alike.
+    pub offsets: u64,
+}

@@ -1,0 +1,408 @@
+//! All partitions of a flow: which of them fetch and produce together on which connection, and when.
+//!
+//! Pure: the shell carries out [`Action`]s and brings [`Event`]s back. A *slot* is one connection to one broker; a
+//! partition is pinned to one slot on each side, so its batches stay in order. A slot of the source has one fetch under
+//! way at a time, for all of its partitions that want one; a slot of the target has up to
+//! [`MAX_REQUESTS_IN_FLIGHT`] requests, each with at most one batch of a partition (brokers refuse more).
+//!
+//! What bounds it: the [`Budget`] over everything fetched, [`FlowLimits::slot_window_bytes`] for a slot,
+//! [`FlowLimits::partition_bytes`] for a partition.
+
+mod leaders;
+mod messages;
+mod polling;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::time::{Duration, Instant};
+
+pub use messages::{
+    Action, CheckpointJob, End, Event, FetchJob, FlowLimits, FlowPartition, Leader, PartitionFetch, ProduceJob, Slot,
+    Totals, WantedPartition,
+};
+
+use super::budget::Budget;
+use super::ledger::lane_of;
+use super::partition::{FetchTrouble, PartitionReplicator, ProduceOutcome};
+use super::rate::RateLimit;
+use super::stopped::Stopped;
+use crate::offsets::SourceOffset;
+use crate::protocol::fetch_response::EpochEnd;
+
+/// Requests of a target slot whose answers are awaited. Brokers work off one at a time for a connection; the others
+/// hide the way there and back.
+pub const MAX_REQUESTS_IN_FLIGHT: usize = 5;
+
+/// The payload bytes of a produce request, save for a batch that is larger by itself.
+const MAX_REQUEST_BYTES: usize = 8 << 20;
+
+/// Metadata is not asked for more often than this, whatever fails.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Metadata is asked for this often when nothing calls for it.
+const REFRESH_AGE: Duration = Duration::from_secs(60);
+
+/// After a fetch that failed as a whole.
+const SLOT_BACKOFF_MIN: Duration = Duration::from_millis(50);
+const SLOT_BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+struct Member {
+    replicator: PartitionReplicator,
+    max_batch_bytes: usize,
+    keep_append_time: bool,
+    lane: i32,
+    source: Option<(Slot, i32)>,
+    target: Option<Slot>,
+    /// Since when source and target have said that there is no such topic.
+    missing_since: [Option<Instant>; 2],
+    fetching: bool,
+    /// Is in its target slot's `ready`.
+    queued: bool,
+}
+
+#[derive(Debug, Default)]
+struct SourceSlot {
+    members: Vec<usize>,
+    /// The partitions of the fetch under way.
+    fetching: Option<Vec<usize>>,
+    /// What this slot's fetches hold; given back as batches are acked.
+    window: Option<Budget>,
+    retry_at: Option<Instant>,
+    failures: u32,
+    /// Nobody wanted anything when last asked, and nothing has changed since.
+    quiet: bool,
+    /// Where the next fetch's list begins, so that none is always last.
+    rotation: usize,
+}
+
+#[derive(Debug, Default)]
+struct TargetSlot {
+    ready: VecDeque<usize>,
+    requests: usize,
+}
+
+/// The state of a flow.
+#[derive(Debug)]
+pub struct FlowReplicator {
+    limits: FlowLimits,
+    budget: Budget,
+    rate: Option<RateLimit>,
+    members: Vec<Member>,
+    sources: BTreeMap<Slot, SourceSlot>,
+    targets: BTreeMap<Slot, TargetSlot>,
+    /// Partitions whose failed batches wait for their time.
+    delayed: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// Partitions whose failed fetches wait for their time.
+    delayed_fetches: BinaryHeap<Reverse<(Instant, usize)>>,
+    unsettled: usize,
+    ask_range: Vec<usize>,
+    refresh: [Refresh; 2],
+    dirty: BTreeSet<usize>,
+    checkpoint_at: Option<Instant>,
+    checkpointing: bool,
+    draining: bool,
+    totals: Totals,
+    newly_stopped: Vec<usize>,
+}
+
+/// When metadata is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Refresh {
+    wanted: bool,
+    under_way: bool,
+    last: Option<Instant>,
+}
+
+impl Refresh {
+    /// `None` for at once.
+    fn due(&self) -> Option<Instant> {
+        self.last
+            .map(|last| last + if self.wanted { REFRESH_INTERVAL } else { REFRESH_AGE })
+    }
+}
+
+impl FlowReplicator {
+    pub fn new(limits: FlowLimits, budget: Budget, rate: Option<RateLimit>, partitions: Vec<FlowPartition>) -> Self {
+        let members: Vec<Member> = partitions
+            .into_iter()
+            .map(|partition| Member {
+                lane: lane_of(&partition.start.topic, partition.start.partition, limits.lanes),
+                replicator: PartitionReplicator::new(partition.start, partition.stopped),
+                max_batch_bytes: partition.max_batch_bytes,
+                keep_append_time: partition.keep_append_time,
+                source: None,
+                target: None,
+                missing_since: [None; 2],
+                fetching: false,
+                queued: false,
+            })
+            .collect();
+        let newly_stopped: Vec<usize> = (0..members.len())
+            .filter(|index| members[*index].replicator.stopped().is_some())
+            .collect();
+        let unsettled = members.iter().filter(|member| !member.replicator.is_settled()).count();
+        Self {
+            limits,
+            budget,
+            rate,
+            dirty: (0..members.len()).collect(),
+            members,
+            sources: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            delayed: BinaryHeap::new(),
+            delayed_fetches: BinaryHeap::new(),
+            unsettled,
+            ask_range: Vec::new(),
+            refresh: [Refresh::default(); 2],
+            checkpoint_at: None,
+            checkpointing: false,
+            draining: false,
+            totals: Totals::default(),
+            newly_stopped,
+        }
+    }
+
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    pub fn partition(&self, index: usize) -> &PartitionReplicator {
+        &self.members[index].replicator
+    }
+
+    /// The partitions that have stopped since this was asked last.
+    pub fn take_newly_stopped(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.newly_stopped)
+    }
+
+    /// Stops fetching; what is on its way to the target still arrives.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        self.members
+            .iter_mut()
+            .for_each(|member| member.replicator.abandon_prepared());
+    }
+
+    /// Everything has come to its end, the ledger included.
+    pub fn is_finished(&self) -> bool {
+        let at_rest = if self.draining {
+            self.members.iter().all(|member| member.replicator.is_at_rest())
+        } else {
+            self.unsettled == 0
+        };
+        at_rest && self.dirty.is_empty() && !self.checkpointing
+    }
+
+    pub fn handle(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Fetched {
+                slot,
+                partitions,
+                held_back,
+            } => self.handle_fetched(now, slot, partitions, held_back),
+            Event::FetchFailed { slot, cause } => self.handle_fetch_failed(now, slot, &cause),
+            Event::Produced { slot, outcomes } => self.handle_produced(now, slot, outcomes),
+            Event::Leaders { end, leaders } => self.handle_leaders(now, end, leaders),
+            Event::SourceRange {
+                partition,
+                log_start,
+                log_end,
+            } => {
+                self.update(now, partition, |replicator| {
+                    replicator.handle_source_range(log_start, log_end)
+                });
+            }
+            Event::RefreshFailed(end) => {
+                let refresh = &mut self.refresh[end as usize];
+                (refresh.wanted, refresh.under_way) = (true, false);
+            }
+            Event::Checkpointed => self.checkpointing = false,
+            Event::CheckpointFailed { job, .. } => {
+                self.checkpointing = false;
+                for (index, checkpoint) in job.lanes.into_values().flatten() {
+                    self.members[index].replicator.handle_checkpoint_failed(checkpoint);
+                    self.dirty.insert(index);
+                }
+            }
+        }
+    }
+
+    fn handle_fetched(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        mut partitions: Vec<(usize, PartitionFetch)>,
+        held_back: bool,
+    ) {
+        let asked = self.end_fetch(slot);
+        if let Some(state) = self.sources.get_mut(&slot) {
+            state.failures = 0;
+        }
+        if self.draining {
+            return; // What comes now will be fetched again.
+        }
+        let nothing = !held_back && partitions.iter().all(|(_, fetch)| fetch.is_empty());
+        if nothing {
+            partitions
+                .iter_mut()
+                .for_each(|(_, fetch)| fetch.expect_whole_batches());
+        }
+        for (index, fetch) in partitions {
+            self.handle_partition_fetch(now, index, fetch);
+        }
+        if nothing {
+            for index in asked {
+                self.update(now, index, PartitionReplicator::handle_nothing_fetched);
+            }
+        }
+    }
+
+    fn handle_partition_fetch(&mut self, now: Instant, index: usize, fetch: PartitionFetch) {
+        match fetch {
+            PartitionFetch::Records {
+                prepared,
+                last_stable_offset,
+            } => {
+                self.totals.bytes += prepared.bytes as u64;
+                self.totals.skipped += prepared.skipped;
+                if let Some(rate) = &mut self.rate {
+                    rate.take(now, prepared.bytes);
+                }
+                self.update(now, index, |replicator| {
+                    replicator.handle_fetched(now, prepared, last_stable_offset)
+                });
+            }
+            PartitionFetch::Refused(code) => {
+                let mut trouble = None;
+                self.update(now, index, |replicator| {
+                    trouble = replicator.handle_fetch_refused(now, code)
+                });
+                match trouble {
+                    Some(FetchTrouble::OutOfRange) => self.ask_range.push(index),
+                    Some(FetchTrouble::Leader) => self.refresh[0].wanted = true,
+                    None => {}
+                }
+                self.lose_patience(now, index);
+            }
+            PartitionFetch::Diverged(EpochEnd { epoch, end_offset }) => self.update(now, index, |replicator| {
+                let position = replicator.fetch_position();
+                replicator.stop_fetching(Stopped::SourceDiverged {
+                    position,
+                    epoch,
+                    end: SourceOffset(end_offset),
+                });
+            }),
+        }
+    }
+
+    fn handle_fetch_failed(&mut self, now: Instant, slot: Slot, cause: &str) {
+        self.refresh[0].wanted = true;
+        for index in self.end_fetch(slot) {
+            self.update(now, index, |replicator| replicator.handle_fetch_failed(now, cause));
+            self.lose_patience(now, index);
+        }
+        if let Some(state) = self.sources.get_mut(&slot) {
+            state.failures += 1;
+            let wait = SLOT_BACKOFF_MIN
+                .saturating_mul(1 << state.failures.min(10))
+                .min(SLOT_BACKOFF_MAX);
+            state.retry_at = Some(now + wait);
+        }
+    }
+
+    /// The slot may fetch again; says for whom the fetch was.
+    fn end_fetch(&mut self, slot: Slot) -> Vec<usize> {
+        let Some(state) = self.sources.get_mut(&slot) else {
+            return Vec::new();
+        };
+        state.quiet = false;
+        let asked = state.fetching.take().unwrap_or_default();
+        for index in &asked {
+            self.members[*index].fetching = false;
+        }
+        for index in &asked {
+            self.rouse(*index); // A partition that has moved meanwhile could not be asked for in its new slot.
+        }
+        asked
+    }
+
+    fn handle_produced(&mut self, now: Instant, slot: Slot, outcomes: Vec<(usize, i32, ProduceOutcome)>) {
+        if let Some(state) = self.targets.get_mut(&slot) {
+            state.requests -= 1;
+        }
+        for (index, sequence, outcome) in outcomes {
+            if !matches!(outcome, ProduceOutcome::Acked { .. }) {
+                self.refresh[1].wanted = true;
+            }
+            let mut progress = Default::default();
+            self.update(now, index, |replicator| {
+                progress = replicator.handle_outcome(now, sequence, outcome)
+            });
+            self.lose_patience(now, index);
+            self.totals.records += progress.records;
+            self.totals.patched += progress.patched;
+            self.totals.reencoded += progress.reencoded;
+        }
+    }
+
+    fn lose_patience(&mut self, now: Instant, index: usize) {
+        if let Some(patience) = self.limits.patience {
+            self.update(now, index, |replicator| replicator.give_up(now, patience));
+        }
+    }
+
+    /// Changes a partition and puts it where its new state belongs: the one place that keeps the queues true.
+    fn update(&mut self, now: Instant, index: usize, change: impl FnOnce(&mut PartitionReplicator)) {
+        let limit = self.limits.partition_bytes;
+        let replicator = &mut self.members[index].replicator;
+        let (was_settled, was_at) = (replicator.is_settled(), replicator.acked_position());
+        let (was_stopped, wanted) = (replicator.stopped().is_some(), replicator.wants_fetch(now, limit));
+        change(replicator);
+        if replicator.acked_position() != was_at {
+            self.dirty.insert(index);
+            self.totals.offsets += (replicator.acked_position().0 - was_at.0) as u64;
+        }
+        if !was_stopped && replicator.stopped().is_some() {
+            self.newly_stopped.push(index);
+        }
+        match (was_settled, replicator.is_settled()) {
+            (false, true) => self.unsettled -= 1,
+            (true, false) => self.unsettled += 1,
+            _ => {}
+        }
+        let roused = !wanted && replicator.wants_fetch(now, limit);
+        if let Some(at) = replicator.fetch_retry_at().filter(|at| *at > now) {
+            self.delayed_fetches.push(Reverse((at, index)));
+        }
+        if let Some(at) = replicator.produce_retry_at().filter(|at| *at > now) {
+            self.delayed.push(Reverse((at, index)));
+        }
+        if roused {
+            self.rouse(index);
+        }
+        self.enqueue(now, index);
+    }
+
+    /// The partition may want a fetch again.
+    fn rouse(&mut self, index: usize) {
+        if let Some(state) = self.members[index]
+            .source
+            .and_then(|(slot, _)| self.sources.get_mut(&slot))
+        {
+            state.quiet = false;
+        }
+    }
+
+    /// The partition may have a batch to send.
+    fn enqueue(&mut self, now: Instant, index: usize) {
+        let member = &mut self.members[index];
+        let Some(slot) = member.target else { return };
+        if !member.queued && member.replicator.can_send(now) {
+            member.queued = true;
+            self.targets.entry(slot).or_default().ready.push_back(index);
+        }
+    }
+}

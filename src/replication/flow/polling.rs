@@ -1,0 +1,228 @@
+//! What a flow does next: metadata first, then what is ready for the target, then fetches, then the ledger.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Instant;
+
+use super::{
+    Action, CheckpointJob, End, FetchJob, FlowReplicator, MAX_REQUEST_BYTES, MAX_REQUESTS_IN_FLIGHT, Member,
+    ProduceJob, Refresh, Slot, WantedPartition,
+};
+use crate::replication::fate::FateContext;
+use crate::replication::partition::{OutgoingBatch, PartitionCheckpoint};
+use crate::replication::rate::RateLimit;
+
+impl FlowReplicator {
+    /// The next thing to do, if there is one now.
+    pub fn poll_action(&mut self, now: Instant) -> Option<Action> {
+        self.wake_delayed(now);
+        self.poll_refresh(now)
+            .or_else(|| self.ask_range.pop().map(Action::AskSourceRange))
+            .or_else(|| self.poll_produce(now))
+            .or_else(|| self.poll_fetch(now))
+            .or_else(|| self.poll_checkpoint(now))
+    }
+
+    /// When [`Self::poll_action`] is worth another try, though no event has come. What was due at `now`, when
+    /// `poll_action` was asked last, waits for an event.
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let refreshes = self
+            .refresh
+            .iter()
+            .filter(|refresh| !refresh.under_way)
+            .filter_map(Refresh::due);
+        let slots = self.sources.values().filter_map(|slot| slot.retry_at);
+        let rate = self.rate.as_ref().and_then(|rate| rate.wait_until(now));
+        let checkpoint = self
+            .checkpoint_at
+            .filter(|_| !self.checkpointing && !self.dirty.is_empty());
+        let delayed = [&self.delayed, &self.delayed_fetches]
+            .into_iter()
+            .filter_map(|heap| Some(heap.peek()?.0.0));
+        refreshes
+            .chain(slots)
+            .chain(rate)
+            .chain(checkpoint)
+            .chain(delayed)
+            .filter(|at| *at > now)
+            .min()
+    }
+
+    fn wake_delayed(&mut self, now: Instant) {
+        while let Some(Reverse((_, index))) = self.delayed.pop_if_due(now) {
+            self.enqueue(now, index);
+        }
+        while let Some(Reverse((_, index))) = self.delayed_fetches.pop_if_due(now) {
+            self.rouse(index);
+        }
+    }
+
+    fn poll_refresh(&mut self, now: Instant) -> Option<Action> {
+        for (refresh, end) in self.refresh.iter_mut().zip([End::Source, End::Target]) {
+            if !refresh.under_way && refresh.due().is_none_or(|at| at <= now) {
+                *refresh = Refresh {
+                    wanted: false,
+                    under_way: true,
+                    last: Some(now),
+                };
+                return Some(Action::RefreshMetadata(end));
+            }
+        }
+        None
+    }
+
+    fn poll_produce(&mut self, now: Instant) -> Option<Action> {
+        let slots: Vec<Slot> = self.targets.keys().copied().collect();
+        slots
+            .into_iter()
+            .find_map(|slot| self.poll_slot_produce(now, slot))
+            .map(Action::Produce)
+    }
+
+    fn poll_slot_produce(&mut self, now: Instant, slot: Slot) -> Option<ProduceJob> {
+        let state = self.targets.get(&slot)?;
+        if state.requests >= MAX_REQUESTS_IN_FLIGHT {
+            return None;
+        }
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        for _ in 0..state.ready.len() {
+            let index = self.targets.get_mut(&slot)?.ready.pop_front()?;
+            if let Some(batch) = self.poll_partition_batch(now, index) {
+                bytes += batch.payload.len();
+                batches.push(batch);
+            }
+            if bytes >= MAX_REQUEST_BYTES {
+                break;
+            }
+        }
+        if batches.is_empty() {
+            return None;
+        }
+        self.targets.get_mut(&slot)?.requests += 1;
+        Some(ProduceJob { slot, batches })
+    }
+
+    /// The partition's next batch; what waits behind it takes its place at the end of the queue.
+    fn poll_partition_batch(&mut self, now: Instant, index: usize) -> Option<OutgoingBatch> {
+        let member = &mut self.members[index];
+        member.queued = false;
+        let was_full = member.replicator.prepared_bytes() >= self.limits.partition_bytes;
+        let batch = member.replicator.poll_batch(now, index);
+        if was_full && member.replicator.prepared_bytes() < self.limits.partition_bytes {
+            self.rouse(index);
+        }
+        self.enqueue(now, index);
+        batch
+    }
+
+    fn poll_fetch(&mut self, now: Instant) -> Option<Action> {
+        if self.draining || self.rate.as_ref().is_some_and(|rate| rate.wait_until(now).is_some()) {
+            return None;
+        }
+        let max_bytes = self
+            .rate
+            .as_ref()
+            .map_or(usize::MAX, RateLimit::fetch_bytes)
+            .min(self.limits.fetch_bytes);
+        let slots: Vec<Slot> = self.sources.keys().copied().collect();
+        slots
+            .into_iter()
+            .find_map(|slot| self.poll_slot_fetch(now, slot, max_bytes))
+            .map(Action::Fetch)
+    }
+
+    fn poll_slot_fetch(&mut self, now: Instant, slot: Slot, max_bytes: usize) -> Option<FetchJob> {
+        let state = self.sources.get_mut(&slot)?;
+        if state.fetching.is_some() || state.quiet || state.retry_at.is_some_and(|at| at > now) {
+            return None;
+        }
+        let window_bytes = self.limits.slot_window_bytes;
+        let window = state.window.get_or_insert_with(|| self.budget.part(window_bytes));
+        let hold = window.try_reserve(max_bytes)?;
+        state.retry_at = None;
+        state.rotation = state.rotation.wrapping_add(1);
+        let rotation = state.rotation.checked_rem(state.members.len()).unwrap_or(0);
+        let (before, after) = state.members.split_at(rotation);
+        let wanted: Vec<usize> = after
+            .iter()
+            .chain(before)
+            .copied()
+            .filter(|index| {
+                let member = &self.members[*index];
+                !member.fetching && member.replicator.wants_fetch(now, self.limits.partition_bytes)
+            })
+            .collect();
+        if wanted.is_empty() {
+            state.quiet = true;
+            return None;
+        }
+        let partition_bytes = self.limits.partition_fetch_bytes.min(max_bytes);
+        let partitions = wanted
+            .iter()
+            .map(|index| {
+                let member = &mut self.members[*index];
+                member.fetching = true;
+                member.wanted(*index, partition_bytes)
+            })
+            .collect();
+        state.fetching = Some(wanted);
+        Some(FetchJob {
+            slot,
+            partitions,
+            max_bytes,
+            hold,
+        })
+    }
+
+    fn poll_checkpoint(&mut self, now: Instant) -> Option<Action> {
+        if self.checkpointing || self.dirty.is_empty() {
+            return None;
+        }
+        let last_one = self.unsettled == 0 || (self.draining && self.members.iter().all(|m| m.replicator.is_at_rest()));
+        let due = *self.checkpoint_at.get_or_insert(now + self.limits.checkpoint_interval);
+        if now < due && !last_one {
+            return None;
+        }
+        self.checkpoint_at = Some(now + self.limits.checkpoint_interval);
+        let mut lanes: BTreeMap<i32, Vec<(usize, PartitionCheckpoint)>> = BTreeMap::new();
+        for index in std::mem::take(&mut self.dirty) {
+            let member = &mut self.members[index];
+            if let Some(checkpoint) = member.replicator.poll_checkpoint() {
+                lanes.entry(member.lane).or_default().push((index, checkpoint));
+            }
+        }
+        if lanes.is_empty() {
+            return None;
+        }
+        self.checkpointing = true;
+        Some(Action::Checkpoint(CheckpointJob { lanes }))
+    }
+}
+
+impl Member {
+    fn wanted(&self, index: usize, max_bytes: usize) -> WantedPartition {
+        WantedPartition {
+            index,
+            leader_epoch: self.source.map_or(-1, |(_, epoch)| epoch),
+            last_fetched_epoch: self.replicator.last_fetched_epoch(),
+            max_bytes,
+            context: FateContext {
+                start_offset: self.replicator.fetch_position().0,
+                max_batch_bytes: self.max_batch_bytes,
+                keep_append_time: self.keep_append_time,
+            },
+        }
+    }
+}
+
+trait PopIfDue {
+    fn pop_if_due(&mut self, now: Instant) -> Option<Reverse<(Instant, usize)>>;
+}
+
+impl PopIfDue for BinaryHeap<Reverse<(Instant, usize)>> {
+    fn pop_if_due(&mut self, now: Instant) -> Option<Reverse<(Instant, usize)>> {
+        self.peek()
+            .is_some_and(|Reverse((at, _))| *at <= now)
+            .then(|| self.pop())?
+    }
+}

@@ -1,0 +1,129 @@
+//! What a flow does, event by event.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::*;
+use crate::offsets::{Segment, TargetOffset};
+use crate::record::{BatchBuilder, BatchOptions};
+use crate::replication::partition::PartitionStart;
+use crate::replication::prepare::prepare;
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an Instant has no other beginning; nothing depends on it"
+)]
+fn start_of_time() -> Instant {
+    Instant::now()
+}
+
+/// One partition between two brokers; nothing else is ever due.
+fn flow(limits: FlowLimits) -> FlowReplicator {
+    let start = PartitionStart {
+        topic: "t".into(),
+        target_topic: "t".into(),
+        partition: 0,
+        source_topic_id: Uuid::nil(),
+        target_topic_id: Uuid::nil(),
+        position: SourceOffset(0),
+        leader_epoch: -1,
+        target_next: TargetOffset(0),
+        end: Some(SourceOffset(1000)),
+        segment: Segment::default(),
+        producer_id: 7,
+        producer_epoch: 0,
+    };
+    let partition = FlowPartition {
+        start,
+        stopped: None,
+        max_batch_bytes: 1 << 20,
+        keep_append_time: true,
+    };
+    FlowReplicator::new(limits, Budget::new(64 << 20), None, vec![partition])
+}
+
+/// Carries out what is asked for, but for fetches and produces: these are returned.
+fn next_job(flow: &mut FlowReplicator, now: Instant) -> Option<Action> {
+    loop {
+        match flow.poll_action(now)? {
+            Action::RefreshMetadata(end) => {
+                let leaders = vec![Leader::Known {
+                    broker: 1,
+                    epoch: 0,
+                    topic_id: Uuid::nil(),
+                }];
+                flow.handle(now, Event::Leaders { end, leaders });
+            }
+            Action::Checkpoint(_) => flow.handle(now, Event::Checkpointed),
+            job => return Some(job),
+        }
+    }
+}
+
+/// Answers a fetch with batches of one large record each.
+fn answer_fetch(flow: &mut FlowReplicator, now: Instant, job: FetchJob, batches: i64) {
+    let context = job.partitions[0].context;
+    let mut records = Vec::new();
+    for base_offset in context.start_offset..context.start_offset + batches {
+        let mut batch = BatchBuilder::new(BatchOptions {
+            base_offset,
+            ..BatchOptions::default()
+        });
+        batch.push(0, None, Some(&[0; 1000]), &[]);
+        records.extend_from_slice(&batch.build().expect("a batch"));
+    }
+    let prepared = prepare(records.into(), Vec::new(), context, &Arc::new(job.hold));
+    let fetch = PartitionFetch::Records {
+        prepared,
+        last_stable_offset: SourceOffset(1000),
+    };
+    flow.handle(
+        now,
+        Event::Fetched {
+            slot: job.slot,
+            partitions: vec![(0, fetch)],
+            held_back: false,
+        },
+    );
+}
+
+#[test]
+fn a_partition_that_was_full_is_fetched_again_as_soon_as_it_sends() {
+    let now = start_of_time();
+    let limits = FlowLimits {
+        partition_bytes: 1000,
+        ..FlowLimits::for_memory(64 << 20, 1, 1)
+    };
+    let mut flow = flow(limits);
+    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
+        panic!("a fetch")
+    };
+    answer_fetch(&mut flow, now, job, 2);
+    let Some(Action::Produce(first)) = next_job(&mut flow, now) else {
+        panic!("the first batch")
+    };
+    assert!(
+        next_job(&mut flow, now).is_none(),
+        "the partition is full, and a new producer id waits for its ack"
+    );
+
+    let base_offset = TargetOffset(0);
+    let outcomes = vec![(0, first.batches[0].sequence, ProduceOutcome::Acked { base_offset })];
+    flow.handle(
+        now,
+        Event::Produced {
+            slot: first.slot,
+            outcomes,
+        },
+    );
+
+    assert!(
+        matches!(next_job(&mut flow, now), Some(Action::Produce(_))),
+        "the second batch"
+    );
+    assert!(
+        matches!(next_job(&mut flow, now), Some(Action::Fetch(_))),
+        "and room for a third"
+    );
+}

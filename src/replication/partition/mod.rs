@@ -1,0 +1,470 @@
+//! One partition on its way: fetched -> prepared -> produced -> acked -> checkpointed.
+//!
+//! Pure: events in by `handle_*`, batches to send out by [`PartitionReplicator::poll_batch`], time as a value.
+//!
+//! | state | new batches go out | left by |
+//! |---|---|---|
+//! | `Streaming` | yes, at most [`MAX_UNACKED`] unacked | a batch that fails -> `Draining` |
+//! | `Draining` | no: the outcome of each batch in flight is awaited | the last outcome -> `BackingOff` |
+//! | `BackingOff` | no | time -> `Streaming`, which sends the failed ones first, byte for byte |
+//! | stopped | no, for good | a new start |
+//!
+//! Invariants: `checkpointed <= acked <= produced <= fetched`; batches go out in order, each under the sequence number
+//! that it got first, so what was appended without our knowing is recognised by the broker; a lost answer is
+//! [`ProduceOutcome::Unknown`], never a failure.
+
+mod producing;
+#[cfg(test)]
+mod tests;
+mod trouble;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use self::trouble::{Trouble, backoff};
+use super::ledger::Checkpoint;
+use super::prepare::{PrepareError, Prepared, PreparedBatch};
+use super::stopped::Stopped;
+use crate::offsets::{Segment, SourceOffset, TargetOffset};
+use crate::protocol::error_code::ErrorCode;
+use crate::record::{HEADER_LEN, ReencodeError};
+
+/// Batches of a partition that may be unacknowledged: a leader remembers the last five of a producer, and recognises
+/// no older one as a repetition (KIP-98).
+pub const MAX_UNACKED: usize = 5;
+
+/// Names and ids, and where the copy begins and ends.
+#[derive(Debug, Clone)]
+pub struct PartitionStart {
+    pub topic: Arc<str>,
+    pub target_topic: Arc<str>,
+    pub partition: i32,
+    pub source_topic_id: Uuid,
+    pub target_topic_id: Uuid,
+    pub position: SourceOffset,
+    /// The leader epoch of the last batch below `position`, or -1.
+    pub leader_epoch: i32,
+    /// Where the target's log ends, as far as is known.
+    pub target_next: TargetOffset,
+    /// Where to stop; `None` to follow.
+    pub end: Option<SourceOffset>,
+    /// The last segment of the offset map in the ledger.
+    pub segment: Segment,
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+}
+
+/// One batch to be produced: the patched header and the payload that it came with.
+#[derive(Debug, Clone)]
+pub struct OutgoingBatch {
+    pub partition: usize,
+    pub sequence: i32,
+    pub header: [u8; HEADER_LEN],
+    pub payload: Bytes,
+}
+
+/// What became of a batch that was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProduceOutcome {
+    Acked {
+        base_offset: TargetOffset,
+    },
+    Refused {
+        code: ErrorCode,
+        message: Option<String>,
+    },
+    /// No answer came: the batch may be in the target's log or not.
+    Unknown {
+        cause: String,
+    },
+}
+
+/// What a fetch error asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FetchTrouble {
+    /// The leader is elsewhere, or not ready.
+    Leader,
+    /// The offset is not in the source's log: ask where the log begins and ends.
+    OutOfRange,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Streaming,
+    Draining,
+    BackingOff { until: Instant },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// To be sent, again or for the first time.
+    No,
+    InFlight,
+    Acked(TargetOffset),
+}
+
+#[derive(Debug)]
+struct Unacked {
+    batch: PreparedBatch,
+    sequence: i32,
+    sent: Sent,
+}
+
+/// What was copied by one ack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    pub records: u64,
+    pub patched: u64,
+    pub reencoded: u64,
+}
+
+/// What a checkpoint of the partition writes to the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionCheckpoint {
+    pub checkpoint: Checkpoint,
+    pub segments: Vec<Segment>,
+}
+
+/// The state of one partition.
+#[derive(Debug)]
+pub struct PartitionReplicator {
+    start: PartitionStart,
+    phase: Phase,
+    stopped: Option<Stopped>,
+    /// Stopped for the target's sake: then what is unacked stays so.
+    sending_stopped: bool,
+
+    fetch_position: SourceOffset,
+    last_fetched_epoch: i32,
+    fetch_retry_at: Option<Instant>,
+    fetch_failures: u32,
+    empty_fetches: u32,
+    last_stable_offset: Option<SourceOffset>,
+
+    prepared: VecDeque<PreparedBatch>,
+    prepared_bytes: usize,
+    unacked: VecDeque<Unacked>,
+    in_flight: usize,
+    next_sequence: i32,
+    acked_sequence: i32,
+    /// A producer id that the leader has not seen so far: it takes any first sequence, so only one batch may be on
+    /// its way (a second one overtaking the first would be believed).
+    first_ack_seen: bool,
+    failures: u32,
+    source_trouble: Trouble,
+    target_trouble: Trouble,
+
+    acked_position: SourceOffset,
+    acked_epoch: i32,
+    target_next: TargetOffset,
+    open_segment: Segment,
+    full_segments: Vec<Segment>,
+    checkpointed: Option<SourceOffset>,
+}
+
+impl PartitionReplicator {
+    /// `stopped` where it is known before the start that the partition can't be copied.
+    pub fn new(start: PartitionStart, stopped: Option<Stopped>) -> Self {
+        Self {
+            phase: Phase::Streaming,
+            sending_stopped: stopped.is_some(),
+            stopped,
+            fetch_position: start.position,
+            last_fetched_epoch: start.leader_epoch,
+            fetch_retry_at: None,
+            fetch_failures: 0,
+            empty_fetches: 0,
+            last_stable_offset: None,
+            prepared: VecDeque::new(),
+            prepared_bytes: 0,
+            unacked: VecDeque::new(),
+            in_flight: 0,
+            next_sequence: 0,
+            acked_sequence: 0,
+            first_ack_seen: false,
+            failures: 0,
+            source_trouble: Trouble::default(),
+            target_trouble: Trouble::default(),
+            acked_position: start.position,
+            acked_epoch: start.leader_epoch,
+            target_next: start.target_next,
+            open_segment: start.segment.clone(),
+            full_segments: Vec::new(),
+            checkpointed: None,
+            start,
+        }
+    }
+
+    pub fn topic(&self) -> &Arc<str> {
+        &self.start.topic
+    }
+
+    pub fn target_topic(&self) -> &Arc<str> {
+        &self.start.target_topic
+    }
+
+    pub fn partition(&self) -> i32 {
+        self.start.partition
+    }
+
+    pub fn source_topic_id(&self) -> Uuid {
+        self.start.source_topic_id
+    }
+
+    pub fn target_topic_id(&self) -> Uuid {
+        self.start.target_topic_id
+    }
+
+    /// Where the next fetch begins.
+    pub fn fetch_position(&self) -> SourceOffset {
+        self.fetch_position
+    }
+
+    /// The leader epoch of the last batch fetched, or -1 (KIP-320).
+    pub fn last_fetched_epoch(&self) -> i32 {
+        self.last_fetched_epoch
+    }
+
+    /// Everything below is on the target or was skipped for good.
+    pub fn acked_position(&self) -> SourceOffset {
+        self.acked_position
+    }
+
+    pub fn stopped(&self) -> Option<&Stopped> {
+        self.stopped.as_ref()
+    }
+
+    pub fn end(&self) -> Option<SourceOffset> {
+        self.start.end
+    }
+
+    /// Bytes fetched and not sent so far.
+    pub fn prepared_bytes(&self) -> usize {
+        self.prepared_bytes
+    }
+
+    pub fn has_in_flight(&self) -> bool {
+        self.in_flight > 0
+    }
+
+    /// Nothing is on its way to the target, nor has to be sent again.
+    pub fn is_at_rest(&self) -> bool {
+        self.in_flight == 0 && (self.sending_stopped || self.unacked.is_empty())
+    }
+
+    /// Nothing is fetched that is not acknowledged.
+    pub fn is_idle(&self) -> bool {
+        self.unacked.is_empty() && self.prepared.is_empty()
+    }
+
+    /// Nothing more will happen: done, or stopped and all that could still be sent has its outcome.
+    pub fn is_settled(&self) -> bool {
+        match self.stopped {
+            Some(_) if self.sending_stopped => self.in_flight == 0,
+            Some(_) => self.is_idle(),
+            None => self.is_done(),
+        }
+    }
+
+    /// All that was asked for is on the target.
+    pub fn is_done(&self) -> bool {
+        self.start.end.is_some_and(|end| self.acked_position >= end)
+    }
+
+    /// Whether the next fetch of the leader should ask for this partition.
+    pub fn wants_fetch(&self, now: Instant, max_prepared_bytes: usize) -> bool {
+        self.stopped.is_none()
+            && self.start.end.is_none_or(|end| self.fetch_position < end)
+            && self.prepared_bytes < max_prepared_bytes
+            && self.fetch_retry_at.is_none_or(|at| at <= now)
+    }
+
+    /// When a fetch that failed may be tried again.
+    pub fn fetch_retry_at(&self) -> Option<Instant> {
+        self.fetch_retry_at.filter(|_| self.stopped.is_none())
+    }
+
+    /// When a batch that failed may be sent again.
+    pub fn produce_retry_at(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::BackingOff { until } if !self.sending_stopped => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Takes what a fetch from [`Self::fetch_position`] brought.
+    pub fn handle_fetched(&mut self, now: Instant, prepared: Prepared, last_stable_offset: SourceOffset) {
+        assert!(prepared.next_position >= self.fetch_position, "a fetch went backwards");
+        self.last_stable_offset = Some(last_stable_offset);
+        self.source_trouble.clear();
+        if prepared.damage.is_none() {
+            self.fetch_failures = 0;
+        }
+        if prepared.last_leader_epoch.is_some() {
+            self.empty_fetches = 0;
+        }
+        self.fetch_retry_at = None;
+        self.fetch_position = prepared.next_position;
+        if let Some(epoch) = prepared.last_leader_epoch {
+            self.last_fetched_epoch = epoch;
+        }
+        for batch in prepared.batches {
+            self.prepared_bytes += batch.payload.len() + HEADER_LEN;
+            self.prepared.push_back(batch);
+        }
+        self.advance_when_idle();
+        if let Some(damage) = prepared.damage {
+            self.handle_damage(now, damage);
+        }
+    }
+
+    /// What was damaged on the way heals by fetching again; what is damaged on the source's disk does not.
+    fn handle_damage(&mut self, now: Instant, damage: PrepareError) {
+        const MAX_DAMAGED_FETCHES: u32 = 3;
+        if let PrepareError::Reencode {
+            source: ReencodeError::RecordTooLarge { offset, size, limit },
+            ..
+        } = damage
+        {
+            return self.stop_fetching(Stopped::RecordTooLarge { offset, size, limit });
+        }
+        self.fetch_failures += 1;
+        self.fetch_retry_at = Some(now + backoff(self.fetch_failures));
+        if self.fetch_failures >= MAX_DAMAGED_FETCHES {
+            self.stop_fetching(Stopped::SourceUnreadable {
+                position: self.fetch_position,
+                cause: Arc::new(damage),
+            });
+        }
+    }
+
+    /// A fetch that was not held back by a quota and asked for this partition brought no records for anybody.
+    ///
+    /// Then there are none between here and the last stable offset: compaction can leave the end of a log without
+    /// a batch. Believed the third time only.
+    pub fn handle_nothing_fetched(&mut self) {
+        const BELIEVED: u32 = 3;
+        let Some(end) = self.start.end.filter(|_| self.fetch_failures == 0) else {
+            return;
+        };
+        if self.fetch_position < end && self.last_stable_offset.is_some_and(|stable| stable >= end) {
+            self.empty_fetches += 1;
+            if self.empty_fetches >= BELIEVED {
+                self.fetch_position = end;
+                self.advance_when_idle();
+            }
+        }
+    }
+
+    /// Forgets what was fetched and not sent: it will be fetched again.
+    pub fn abandon_prepared(&mut self) {
+        if !self.prepared.is_empty() {
+            self.prepared.clear();
+            self.prepared_bytes = 0;
+            self.fetch_position = self
+                .unacked
+                .back()
+                .map_or(self.acked_position, |last| last.batch.next_position);
+        }
+    }
+
+    /// A fetch for this partition came to nothing.
+    pub fn handle_fetch_failed(&mut self, now: Instant, cause: &str) {
+        self.source_trouble.note(now, cause);
+    }
+
+    /// Takes a partition's error in a fetch response; says what has to be found out before the next try.
+    pub fn handle_fetch_refused(&mut self, now: Instant, code: ErrorCode) -> Option<FetchTrouble> {
+        self.fetch_failures += 1;
+        self.fetch_retry_at = Some(now + backoff(self.fetch_failures));
+        self.source_trouble.note(now, code.name());
+        match code {
+            ErrorCode::OffsetOutOfRange => Some(FetchTrouble::OutOfRange),
+            ErrorCode::TopicAuthorizationFailed => {
+                self.stop_fetching(Stopped::SourceRefused { code });
+                None
+            }
+            _ => Some(FetchTrouble::Leader),
+        }
+    }
+
+    /// Where the source's log begins and ends, asked after an OFFSET_OUT_OF_RANGE. Nothing is skipped by itself.
+    pub fn handle_source_range(&mut self, log_start: SourceOffset, log_end: SourceOffset) {
+        if self.fetch_position < log_start {
+            self.stop_fetching(Stopped::SourceGap {
+                from: self.fetch_position,
+                to: log_start,
+            });
+        } else if self.fetch_position > log_end {
+            self.stop_fetching(Stopped::SourceTruncated {
+                position: self.fetch_position,
+                log_end,
+            });
+        }
+        // Within range after all (a follower answered, or an election was under way): the next fetch tells.
+    }
+
+    /// Nothing more is fetched. What was fetched before still goes to the target.
+    pub fn stop_fetching(&mut self, reason: Stopped) {
+        self.stopped.get_or_insert(reason);
+    }
+
+    /// Nothing more is fetched or sent.
+    pub fn stop(&mut self, reason: Stopped) {
+        self.stopped.get_or_insert(reason);
+        self.sending_stopped = true;
+        self.prepared.clear();
+        self.prepared_bytes = 0;
+    }
+
+    /// With nothing on its way, everything fetched is acked: skipped batches at the end move the position too.
+    fn advance_when_idle(&mut self) {
+        if self.is_idle() && !self.sending_stopped {
+            self.acked_position = self.fetch_position;
+            self.acked_epoch = self.last_fetched_epoch;
+        }
+        assert!(
+            self.acked_position <= self.fetch_position,
+            "acked past what was fetched"
+        );
+    }
+
+    /// What the ledger should say now, if that is not what it says.
+    pub fn poll_checkpoint(&mut self) -> Option<PartitionCheckpoint> {
+        if self.checkpointed == Some(self.acked_position) {
+            return None;
+        }
+        let mut segments = std::mem::take(&mut self.full_segments);
+        if !self.open_segment.is_empty() {
+            segments.push(self.open_segment.clone());
+        }
+        self.checkpointed = Some(self.acked_position);
+        Some(PartitionCheckpoint {
+            checkpoint: Checkpoint {
+                source_position: self.acked_position,
+                source_leader_epoch: self.acked_epoch,
+                source_topic_id: self.start.source_topic_id,
+                target_topic_id: self.start.target_topic_id,
+                target_next: self.target_next,
+                producer_id: self.start.producer_id,
+                producer_epoch: self.start.producer_epoch,
+                next_sequence: self.acked_sequence,
+            },
+            segments,
+        })
+    }
+
+    /// The ledger did not take it: the next checkpoint writes it again.
+    pub fn handle_checkpoint_failed(&mut self, mut written: PartitionCheckpoint) {
+        written
+            .segments
+            .retain(|segment| segment.start() != self.open_segment.start());
+        written.segments.append(&mut self.full_segments);
+        self.full_segments = written.segments;
+        self.checkpointed = None;
+    }
+}

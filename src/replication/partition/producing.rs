@@ -1,0 +1,248 @@
+//! The partition's way to the target: which batch goes out next, and what its outcome means.
+
+use std::time::{Duration, Instant};
+
+use super::trouble::{Refusal, backoff, refusal};
+use super::{MAX_UNACKED, OutgoingBatch, PartitionReplicator, Phase, ProduceOutcome, Progress, Sent, Unacked};
+use crate::offsets::{Run, SourceOffset, TargetOffset};
+use crate::protocol::error_code::ErrorCode;
+use crate::record::{HEADER_LEN, ProducerStamp, patch};
+use crate::replication::prepare::{Copied, PreparedBatch, SourceOffsets};
+use crate::replication::stopped::Stopped;
+
+impl PartitionReplicator {
+    /// Whether [`Self::poll_batch`] would give a batch now.
+    pub fn can_send(&self, now: Instant) -> bool {
+        if self.sending_stopped || self.in_flight >= self.window() {
+            return false;
+        }
+        match self.phase {
+            Phase::Draining => false,
+            Phase::BackingOff { until } if now < until => false,
+            Phase::BackingOff { .. } | Phase::Streaming => {
+                self.unacked.iter().any(|unacked| unacked.sent == Sent::No)
+                    || (!self.prepared.is_empty() && self.unacked.len() < self.window())
+            }
+        }
+    }
+
+    /// The next batch to send, if one may go now. `index` names this partition in the request.
+    pub fn poll_batch(&mut self, now: Instant, index: usize) -> Option<OutgoingBatch> {
+        if !self.can_send(now) {
+            return None;
+        }
+        self.phase = Phase::Streaming;
+        let position = match self.unacked.iter().position(|unacked| unacked.sent == Sent::No) {
+            Some(position) => position,
+            None => self.take_prepared(),
+        };
+        self.in_flight += 1;
+        let stamp_of = self.producer_stamp();
+        let unacked = &mut self.unacked[position];
+        unacked.sent = Sent::InFlight;
+        Some(OutgoingBatch {
+            partition: index,
+            sequence: unacked.sequence,
+            header: patch::for_produce(&unacked.batch.header, stamp_of(unacked.sequence)),
+            payload: unacked.batch.payload.clone(),
+        })
+    }
+
+    /// Gives the next prepared batch its sequence numbers, for good.
+    fn take_prepared(&mut self) -> usize {
+        let batch = self.prepared.pop_front().expect("can_send saw one");
+        self.prepared_bytes -= batch.payload.len() + HEADER_LEN;
+        let sequence = self.next_sequence;
+        self.next_sequence = sequence_after(sequence, batch.record_count());
+        self.unacked.push_back(Unacked {
+            batch,
+            sequence,
+            sent: Sent::No,
+        });
+        self.unacked.len() - 1
+    }
+
+    fn producer_stamp(&self) -> impl Fn(i32) -> ProducerStamp + use<> {
+        let (producer_id, producer_epoch) = (self.start.producer_id, self.start.producer_epoch);
+        move |base_sequence| ProducerStamp {
+            producer_id,
+            producer_epoch,
+            base_sequence,
+        }
+    }
+
+    /// The leader is now another one: what is in flight has to come to an end before anything goes to the new one.
+    pub fn handle_target_leader_changed(&mut self) {
+        if self.in_flight > 0 {
+            self.phase = Phase::Draining;
+        }
+    }
+
+    /// Takes what became of the batch that went out under `sequence`.
+    ///
+    /// # Panics
+    /// If no such batch is in flight: answers are matched by the connection, so that would be our own mistake.
+    pub fn handle_outcome(&mut self, now: Instant, sequence: i32, outcome: ProduceOutcome) -> Progress {
+        let position = self
+            .unacked
+            .iter()
+            .position(|unacked| unacked.sequence == sequence && unacked.sent == Sent::InFlight)
+            .expect("an outcome belongs to a batch in flight");
+        self.in_flight -= 1;
+        let mut progress = Progress::default();
+        match outcome {
+            ProduceOutcome::Acked { base_offset } => {
+                self.unacked[position].sent = Sent::Acked(base_offset);
+                self.first_ack_seen = true;
+                self.failures = 0;
+                self.target_trouble.clear();
+                progress = self.settle();
+            }
+            ProduceOutcome::Unknown { cause } => self.fail(now, position, cause),
+            ProduceOutcome::Refused { code, message } => self.handle_refused(now, position, code, message),
+        }
+        if self.phase == Phase::Draining && self.in_flight == 0 {
+            self.phase = Phase::BackingOff {
+                until: now + backoff(self.failures),
+            };
+        }
+        progress
+    }
+
+    fn handle_refused(&mut self, now: Instant, position: usize, code: ErrorCode, message: Option<String>) {
+        let follows_a_failed_one = self
+            .unacked
+            .iter()
+            .take(position)
+            .any(|earlier| earlier.sent == Sent::No);
+        match refusal(code) {
+            Refusal::Retry => self.fail(now, position, code.name().to_owned()),
+            Refusal::OutOfOrder if follows_a_failed_one => self.fail(now, position, code.name().to_owned()),
+            Refusal::OutOfOrder | Refusal::Stop => {
+                let batch = &self.unacked[position].batch;
+                let stopped = Stopped::TargetRefused {
+                    code,
+                    message,
+                    from: batch.first_offset(),
+                    to: batch.next_position,
+                    size: batch.header.size(),
+                };
+                self.unacked[position].sent = Sent::No;
+                self.stop(stopped);
+            }
+        }
+    }
+
+    /// The batch has to be sent again, as it is, once all that is in flight has come to an end.
+    fn fail(&mut self, now: Instant, position: usize, cause: String) {
+        self.unacked[position].sent = Sent::No;
+        if self.phase == Phase::Streaming {
+            self.failures += 1;
+        }
+        self.phase = Phase::Draining;
+        self.target_trouble.note(now, &cause);
+    }
+
+    /// Whether the target has a leader for the partition.
+    pub fn handle_target_leader(&mut self, now: Instant, present: bool) {
+        match present {
+            false => self.target_trouble.note(now, "no leader"),
+            true if self.failures == 0 => self.target_trouble.clear(),
+            true => {}
+        }
+    }
+
+    /// Gives up on a side that has failed for `patience` without a break.
+    pub fn give_up(&mut self, now: Instant, patience: Duration) {
+        let position = self.acked_position;
+        if let Some((waited, cause)) = self.source_trouble.longer_than(now, patience) {
+            self.stop_fetching(Stopped::SourceUnavailable {
+                position,
+                waited,
+                cause,
+            });
+        }
+        if let Some((waited, cause)) = self
+            .target_trouble
+            .longer_than(now, patience)
+            .filter(|_| self.in_flight == 0)
+        {
+            self.stop(Stopped::TargetUnavailable {
+                position,
+                waited,
+                cause,
+            });
+        }
+    }
+
+    /// Takes the acked batches from the front into the offset map.
+    fn settle(&mut self) -> Progress {
+        let mut progress = Progress::default();
+        while let Some(Unacked {
+            sent: Sent::Acked(base_offset),
+            ..
+        }) = self.unacked.front()
+        {
+            let base_offset = *base_offset;
+            if base_offset < self.target_next {
+                self.stop(Stopped::TargetWentBack {
+                    expected: self.target_next,
+                    answered: base_offset,
+                });
+                break;
+            }
+            let Unacked { batch, sequence, .. } = self.unacked.pop_front().expect("seen");
+            self.record_runs(&batch, base_offset);
+            progress.records += batch.record_count() as u64;
+            match batch.copied {
+                Copied::Patched => progress.patched += 1,
+                Copied::Reencoded => progress.reencoded += 1,
+            }
+            self.target_next = TargetOffset(base_offset.0 + batch.record_count());
+            self.acked_sequence = sequence_after(sequence, batch.record_count());
+            self.acked_position = batch.next_position;
+            self.acked_epoch = batch.leader_epoch;
+        }
+        self.advance_when_idle();
+        progress
+    }
+
+    fn record_runs(&mut self, batch: &PreparedBatch, base_offset: TargetOffset) {
+        let mut push = |run: Run| {
+            if let Some(run) = self.open_segment.push(run) {
+                self.full_segments.push(std::mem::take(&mut self.open_segment));
+                self.open_segment.push(run);
+            }
+        };
+        match &batch.source_offsets {
+            SourceOffsets::From(start) => {
+                push(Run {
+                    source_start: *start,
+                    target_start: base_offset,
+                    count: batch.record_count(),
+                });
+            }
+            SourceOffsets::Ranges(ranges) => {
+                let mut target_start = base_offset;
+                for range in ranges {
+                    let count = i64::from(range.count);
+                    push(Run {
+                        source_start: SourceOffset(range.start),
+                        target_start,
+                        count,
+                    });
+                    target_start = TargetOffset(target_start.0 + count);
+                }
+            }
+        }
+    }
+
+    fn window(&self) -> usize {
+        if self.first_ack_seen { MAX_UNACKED } else { 1 }
+    }
+}
+
+/// Sequence numbers wrap from 2³¹-1 to 0.
+pub(super) fn sequence_after(sequence: i32, records: i64) -> i32 {
+    ((i64::from(sequence) + records) % (i64::from(i32::MAX) + 1)) as i32
+}

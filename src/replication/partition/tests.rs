@@ -1,0 +1,298 @@
+//! What a partition does, event by event.
+
+use super::producing::sequence_after;
+use std::time::Duration;
+
+use super::*;
+use crate::record::{BatchBuilder, BatchHeader, BatchOptions};
+use crate::replication::budget::Budget;
+use crate::replication::fate::FateContext;
+use crate::replication::prepare::prepare;
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an Instant has no other beginning; nothing depends on it"
+)]
+fn start_of_time() -> Instant {
+    Instant::now()
+}
+
+fn partition(end: i64) -> PartitionReplicator {
+    let start = PartitionStart {
+        topic: "t".into(),
+        target_topic: "t".into(),
+        partition: 0,
+        source_topic_id: Uuid::nil(),
+        target_topic_id: Uuid::nil(),
+        position: SourceOffset(0),
+        leader_epoch: -1,
+        target_next: TargetOffset(0),
+        end: Some(SourceOffset(end)),
+        segment: Segment::default(),
+        producer_id: 7,
+        producer_epoch: 0,
+    };
+    PartitionReplicator::new(start, None)
+}
+
+/// `count` batches of two records each, from `base_offset` on.
+fn fetched(base_offset: i64, count: i64) -> Prepared {
+    let mut records = Vec::new();
+    for i in 0..count {
+        let mut batch = BatchBuilder::new(BatchOptions {
+            base_offset: base_offset + 2 * i,
+            ..BatchOptions::default()
+        });
+        for _ in 0..2 {
+            batch.push(0, None, Some(b"v"), &[]);
+        }
+        records.extend_from_slice(&batch.build().expect("small"));
+    }
+    let context = FateContext {
+        start_offset: base_offset,
+        max_batch_bytes: 1 << 20,
+        keep_append_time: true,
+    };
+    let hold = Arc::new(Budget::new(1 << 20).try_reserve(records.len()).expect("free"));
+    prepare(records.into(), Vec::new(), context, &hold)
+}
+
+fn feed(partition: &mut PartitionReplicator, now: Instant, batches: i64) {
+    let at = partition.fetch_position().0;
+    partition.handle_fetched(now, fetched(at, batches), SourceOffset(1000));
+}
+
+fn send_all(partition: &mut PartitionReplicator, now: Instant) -> Vec<OutgoingBatch> {
+    std::iter::from_fn(|| partition.poll_batch(now, 0)).collect()
+}
+
+fn acked(base_offset: i64) -> ProduceOutcome {
+    ProduceOutcome::Acked {
+        base_offset: TargetOffset(base_offset),
+    }
+}
+
+fn refused(code: ErrorCode) -> ProduceOutcome {
+    ProduceOutcome::Refused { code, message: None }
+}
+
+fn sequences(batches: &[OutgoingBatch]) -> Vec<i32> {
+    batches.iter().map(|batch| batch.sequence).collect()
+}
+
+/// A partition whose producer id the leader knows, with `batches` sent and unacked.
+fn streaming(now: Instant, batches: i64) -> (PartitionReplicator, Vec<OutgoingBatch>) {
+    let mut partition = partition(1000);
+    feed(&mut partition, now, 1);
+    assert_eq!(sequences(&send_all(&mut partition, now)), [0]);
+    partition.handle_outcome(now, 0, acked(0));
+    feed(&mut partition, now, batches);
+    let sent = send_all(&mut partition, now);
+    (partition, sent)
+}
+
+#[test]
+fn a_new_producer_id_has_one_batch_on_its_way_until_the_first_ack() {
+    let now = start_of_time();
+    let mut partition = partition(1000);
+    feed(&mut partition, now, 8);
+    assert_eq!(sequences(&send_all(&mut partition, now)), [0]);
+    partition.handle_outcome(now, 0, acked(0));
+    assert_eq!(sequences(&send_all(&mut partition, now)), [2, 4, 6, 8, 10], "then five");
+}
+
+#[test]
+fn the_position_follows_the_acks_in_order() {
+    let now = start_of_time();
+    let (mut partition, _) = streaming(now, 3);
+    partition.handle_outcome(now, 4, acked(4));
+    assert_eq!(
+        partition.acked_position(),
+        SourceOffset(2),
+        "the batch before is not acked"
+    );
+    partition.handle_outcome(now, 2, acked(2));
+    assert_eq!(partition.acked_position(), SourceOffset(6));
+}
+
+#[test]
+fn a_lost_answer_is_sent_again_byte_for_byte_and_nothing_overtakes_it() {
+    let now = start_of_time();
+    let (mut partition, sent) = streaming(now, 3);
+    partition.handle_outcome(now, 2, ProduceOutcome::Unknown { cause: "lost".into() });
+    assert!(
+        send_all(&mut partition, now).is_empty(),
+        "what is in flight comes to its end first"
+    );
+    partition.handle_outcome(now, 4, acked(4));
+    partition.handle_outcome(now, 6, acked(6));
+    assert!(send_all(&mut partition, now).is_empty(), "backing off");
+    let later = partition.produce_retry_at().expect("backing off");
+    let again = send_all(&mut partition, later);
+    assert_eq!((again[0].sequence, again[0].header), (sent[0].sequence, sent[0].header));
+    assert_eq!(again.len(), 1, "those behind it are acked");
+    partition.handle_outcome(later, 2, acked(2));
+    assert_eq!(partition.acked_position(), SourceOffset(8));
+}
+
+#[test]
+fn out_of_order_behind_a_failed_batch_is_sent_again_in_order() {
+    let now = start_of_time();
+    let (mut partition, _) = streaming(now, 3);
+    partition.handle_outcome(now, 2, refused(ErrorCode::NotLeaderOrFollower));
+    partition.handle_outcome(now, 4, refused(ErrorCode::OutOfOrderSequenceNumber));
+    partition.handle_outcome(now, 6, refused(ErrorCode::OutOfOrderSequenceNumber));
+    let later = partition.produce_retry_at().expect("backing off");
+    assert_eq!(sequences(&send_all(&mut partition, later)), [2, 4, 6]);
+}
+
+#[test]
+fn out_of_order_without_a_reason_stops() {
+    let now = start_of_time();
+    let (mut partition, _) = streaming(now, 1);
+    partition.handle_outcome(now, 2, refused(ErrorCode::OutOfOrderSequenceNumber));
+    assert!(matches!(
+        partition.stopped(),
+        Some(Stopped::TargetRefused {
+            from: SourceOffset(2),
+            to: SourceOffset(4),
+            ..
+        })
+    ));
+    assert!(partition.is_settled() && partition.acked_position() == SourceOffset(2));
+}
+
+#[test]
+fn a_target_that_takes_nothing_is_given_up_after_a_while() {
+    let now = start_of_time();
+    let (mut partition, _) = streaming(now, 1);
+    partition.handle_outcome(now, 2, refused(ErrorCode::NotEnoughReplicas));
+    partition.give_up(now + Duration::from_secs(9), Duration::from_secs(10));
+    assert!(partition.stopped().is_none());
+    partition.give_up(now + Duration::from_secs(10), Duration::from_secs(10));
+    assert!(matches!(partition.stopped(), Some(Stopped::TargetUnavailable { .. })));
+}
+
+#[test]
+fn an_offset_out_of_range_is_a_gap_with_its_exact_range() {
+    let now = start_of_time();
+    let mut partition = partition(1000);
+    assert_eq!(
+        partition.handle_fetch_refused(now, ErrorCode::OffsetOutOfRange),
+        Some(FetchTrouble::OutOfRange)
+    );
+    partition.handle_source_range(SourceOffset(0), SourceOffset(50));
+    assert!(partition.stopped().is_none(), "it was in range after all");
+    partition.handle_source_range(SourceOffset(17), SourceOffset(50));
+    assert!(matches!(
+        partition.stopped(),
+        Some(Stopped::SourceGap {
+            from: SourceOffset(0),
+            to: SourceOffset(17)
+        })
+    ));
+}
+
+#[test]
+fn what_came_before_the_damage_still_arrives() {
+    let now = start_of_time();
+    let mut partition = partition(1000);
+    let mut prepared = fetched(0, 1);
+    prepared.damage = Some(PrepareError::Reencode {
+        base_offset: 2,
+        source: ReencodeError::RecordTooLarge {
+            offset: 2,
+            size: 9,
+            limit: 8,
+        },
+    });
+    partition.handle_fetched(now, prepared, SourceOffset(1000));
+    assert!(!partition.is_settled());
+    assert_eq!(sequences(&send_all(&mut partition, now)), [0]);
+    partition.handle_outcome(now, 0, acked(0));
+    assert!(partition.is_settled() && partition.acked_position() == SourceOffset(2));
+}
+
+#[test]
+fn an_end_without_batches_is_believed_the_third_time() {
+    let now = start_of_time();
+    let mut partition = partition(10);
+    partition.handle_fetched(now, fetched(0, 0), SourceOffset(10));
+    for _ in 0..2 {
+        partition.handle_nothing_fetched();
+        assert!(!partition.is_done());
+    }
+    partition.handle_nothing_fetched();
+    assert!(partition.is_done());
+}
+
+#[test]
+fn a_batch_that_never_comes_whole_is_no_end() {
+    let now = start_of_time();
+    let mut partition = partition(10);
+    for _ in 0..3 {
+        let mut prepared = fetched(0, 0);
+        prepared.damage = Some(PrepareError::NeverWhole { position: 0, bytes: 99 });
+        partition.handle_fetched(now, prepared, SourceOffset(10));
+        partition.handle_nothing_fetched();
+    }
+    assert!(!partition.is_done());
+    assert!(matches!(partition.stopped(), Some(Stopped::SourceUnreadable { .. })));
+}
+
+#[test]
+fn a_checkpoint_never_runs_ahead_of_the_acks() {
+    let now = start_of_time();
+    let (mut partition, _) = streaming(now, 2);
+    let written = partition.poll_checkpoint().expect("something new");
+    assert_eq!(written.checkpoint.source_position, SourceOffset(2));
+    assert_eq!(
+        (written.checkpoint.target_next, written.checkpoint.next_sequence),
+        (TargetOffset(2), 2)
+    );
+    assert_eq!(partition.poll_checkpoint(), None, "nothing new");
+    partition.handle_checkpoint_failed(written.clone());
+    assert_eq!(
+        partition.poll_checkpoint(),
+        Some(written),
+        "what was not written is written again"
+    );
+}
+
+#[test]
+fn what_is_abandoned_is_fetched_again() {
+    let now = start_of_time();
+    let (mut partition, sent) = streaming(now, 8);
+    assert_eq!(sent.len(), 5);
+    partition.abandon_prepared();
+    assert_eq!(partition.fetch_position(), SourceOffset(12));
+    for (sequence, offset) in sequences(&sent).into_iter().zip([2, 4, 6, 8, 10]) {
+        partition.handle_outcome(now, sequence, acked(offset));
+    }
+    assert_eq!(partition.acked_position(), SourceOffset(12));
+}
+
+#[test]
+fn a_target_that_goes_back_stops_the_partition() {
+    let now = start_of_time();
+    let (mut partition, _) = streaming(now, 1);
+    partition.handle_outcome(now, 2, acked(1));
+    assert!(matches!(partition.stopped(), Some(Stopped::TargetWentBack { .. })));
+}
+
+#[test]
+fn sequences_wrap() {
+    assert_eq!(sequence_after(i32::MAX - 1, 5), 3);
+    assert_eq!(sequence_after(i32::MAX, 1), 0);
+}
+
+#[test]
+fn the_header_that_goes_out_is_ours() {
+    let now = start_of_time();
+    let (_, sent) = streaming(now, 1);
+    let header = BatchHeader::parse(&[&sent[0].header[..], &sent[0].payload[..]].concat()).expect("a batch");
+    assert_eq!(
+        (header.base_offset(), header.producer_id(), header.base_sequence()),
+        (0, 7, 2)
+    );
+}
