@@ -300,7 +300,7 @@ fn code_without_tests(file: &Path) -> String {
         return String::new();
     }
     let text = text(file);
-    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     code.lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .collect::<Vec<_>>()
