@@ -7,6 +7,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.TreeMap;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 import java.util.stream.Collectors;
 import org.apache.kafka.clients.admin.Admin;
@@ -22,6 +24,7 @@ import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.RetriableException;
 
 /** The commands about topics rather than records. */
 final class Topics {
@@ -46,14 +49,25 @@ final class Topics {
     /**
      * A producer that comes before a new partition's leader can lock itself out: its first batch is refused, its second
      * is taken, since a leader takes any sequence from a producer that it does not know, and the first one is out of
-     * order for ever. ListOffsets is tried again until the leader answers it.
+     * order for ever. A leader that answers ListOffsets takes records too.
      */
     private static void awaitLeaders(Admin admin, String topic, int partitions) throws Exception {
         Map<TopicPartition, OffsetSpec> all = new HashMap<>();
         for (int partition = 0; partition < partitions; partition++) {
             all.put(new TopicPartition(topic, partition), OffsetSpec.latest());
         }
-        admin.listOffsets(all).all().get();
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(30);
+        while (true) {
+            try {
+                admin.listOffsets(all).all().get();
+                return;
+            } catch (ExecutionException e) {
+                boolean mayPass = e.getCause() instanceof RetriableException && System.nanoTime() < deadline;
+                if (!mayPass) {
+                    throw e;
+                }
+            }
+        }
     }
 
     static List<String> alterConfigs(Command command) throws Exception {
