@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::signals::Stop;
 use crate::sandbox::{Sandbox, SandboxOptions};
 
 /// Runs a small Kafka cluster in memory until it is interrupted
@@ -25,16 +25,21 @@ pub struct SandboxArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     brokers: u16,
 
+    /// The name under which clients reach the brokers, if it is not the address they listen on
+    #[arg(long, value_name = "HOST")]
+    advertised_host: Option<String>,
+
     /// Creates topics that a client asks about, as Kafka's brokers do unless they are told not to
     #[arg(long)]
     auto_create_topics: bool,
 }
 
 pub async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
-    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = Stop::listen()?;
     let listen = addresses(args.listen.ip(), args.listen.port(), args.brokers)?;
     let mut options = SandboxOptions {
         listen,
+        advertised_host: args.advertised_host,
         ..SandboxOptions::default()
     };
     options.settings.auto_create_topics = args.auto_create_topics;
@@ -44,15 +49,10 @@ pub async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
     tracing::warn!("the sandbox keeps everything in memory: what is written to it is gone when it ends");
     writeln!(std::io::stdout(), "{}", sandbox.bootstrap())?;
 
-    let code = tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
-            130
-        }
-        _ = terminate.recv() => 143,
-    };
+    // The sender lives as long as the process.
+    let _ = stop.asked().wait_for(|is_asked| *is_asked).await;
     sandbox.stop().await;
-    Ok(ExitCode::from(code))
+    Ok(stop.exit_code().unwrap_or(ExitCode::SUCCESS))
 }
 
 fn addresses(ip: IpAddr, first: u16, brokers: u16) -> anyhow::Result<Vec<SocketAddr>> {

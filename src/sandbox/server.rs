@@ -23,6 +23,8 @@ use crate::protocol::produce_request::Segments;
 pub struct SandboxOptions {
     /// One broker for each address, numbered from 1. Port 0 takes any that is free.
     pub listen: Vec<SocketAddr>,
+    /// What metadata says instead of the address that is listened on, with the same ports.
+    pub advertised_host: Option<String>,
     pub settings: Settings,
 }
 
@@ -38,6 +40,7 @@ impl SandboxOptions {
     pub fn brokers(count: usize) -> Self {
         Self {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)); count],
+            advertised_host: None,
             settings: Settings::seeded(fastrand::u64(..)),
         }
     }
@@ -83,7 +86,12 @@ impl Sandbox {
             listeners.push(listener);
         }
         let brokers = addresses.iter().map(|address| BrokerAddress {
-            host: address.ip().to_string(),
+            host: match &options.advertised_host {
+                Some(host) => host.clone(),
+                // Nobody can connect to the address that stands for all of them.
+                None if address.ip().is_unspecified() => "localhost".to_owned(),
+                None => address.ip().to_string(),
+            },
             port: address.port(),
         });
         let shared = Arc::new(Shared {

@@ -32,6 +32,22 @@ pub enum Effect {
     Hold,
 }
 
+impl Effect {
+    pub(super) fn corrupt_position(&self) -> Option<usize> {
+        match *self {
+            Self::Corrupt { position } => Some(position),
+            _ => None,
+        }
+    }
+
+    pub(super) fn delay_ms(&self) -> Option<i64> {
+        match *self {
+            Self::Delay { ms } => Some(ms),
+            _ => None,
+        }
+    }
+}
+
 /// What befalls one request.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fate {

@@ -176,25 +176,19 @@ impl Cluster {
             return;
         };
         let effects = std::mem::take(effects);
-        let mut delay = None;
-        for effect in effects {
-            match effect {
-                Effect::DropAfter => return self.close(id, CloseReason::Fault),
-                Effect::Corrupt { position } => frame = wire::corrupt(&frame, position),
-                Effect::Delay { ms } => delay = Some(ms),
-                Effect::Hold => delay = Some(i64::MAX),
-                Effect::Refuse(_) | Effect::DropBefore => {}
-            }
+        if effects.contains(&Effect::DropAfter) {
+            return self.close(id, CloseReason::Fault);
         }
-        match delay {
-            None => self.send(id, frame),
-            Some(i64::MAX) => {
-                self.held.insert(id, frame);
-            }
-            Some(ms) => {
-                self.deadlines.insert((self.now_ms.saturating_add(ms), id));
-                self.delayed.insert(id, frame);
-            }
+        if let Some(position) = effects.iter().find_map(Effect::corrupt_position) {
+            frame = wire::corrupt(&frame, position);
+        }
+        if effects.contains(&Effect::Hold) {
+            self.held.insert(id, frame);
+        } else if let Some(ms) = effects.iter().find_map(Effect::delay_ms) {
+            self.deadlines.insert((self.now_ms.saturating_add(ms), id));
+            self.delayed.insert(id, frame);
+        } else {
+            self.send(id, frame);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Fetch sessions (KIP-227): the broker remembers what a client fetches, so that requests and responses carry only
 //! what has changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::messages::TopicName;
 use uuid::Uuid;
@@ -28,6 +28,9 @@ pub(super) struct FetchSession {
     /// In the order in which they are read. Those that had data go to the end, so that none starves.
     pub partitions: Vec<SessionPartition>,
 }
+
+/// What makes a partition of a session the same: topic id, or name where there is none, and index.
+pub(super) type Identity = (Uuid, TopicName, i32);
 
 /// What a client wants of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +61,7 @@ pub(super) struct Told {
 
 impl FetchSession {
     /// Takes over what an incremental request changes.
-    pub(super) fn update(&mut self, wanted: Vec<Wanted>, is_forgotten: impl Fn(&Wanted) -> bool) {
+    pub(super) fn update(&mut self, wanted: Vec<Wanted>, forgotten: &BTreeSet<Identity>) {
         let places: BTreeMap<_, _> = self
             .partitions
             .iter()
@@ -78,20 +81,25 @@ impl FetchSession {
                 None => self.partitions.push(SessionPartition { wanted, told: None }),
             }
         }
-        self.partitions.retain(|known| !is_forgotten(&known.wanted));
+        self.partitions
+            .retain(|known| !forgotten.contains(&known.wanted.identity()));
     }
 }
 
 impl Wanted {
-    /// Topics that are known by id are that id, whatever their name has become.
-    fn identity(&self) -> (Uuid, TopicName, i32) {
-        let name = if self.topic_id.is_nil() {
-            self.topic.clone()
-        } else {
-            TopicName::default()
-        };
-        (self.topic_id, name, self.partition)
+    fn identity(&self) -> Identity {
+        identity(self.topic_id, &self.topic, self.partition)
     }
+}
+
+/// Topics that are known by id are that id, whatever their name has become.
+pub(super) fn identity(topic_id: Uuid, topic: &TopicName, partition: i32) -> Identity {
+    let name = if topic_id.is_nil() {
+        topic.clone()
+    } else {
+        TopicName::default()
+    };
+    (topic_id, name, partition)
 }
 
 impl FetchSessions {

@@ -150,6 +150,12 @@ pub fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
+/// Whether the names of metrics would not tell these topics apart, for which brokers refuse the second.
+pub fn collide(a: &str, b: &str) -> bool {
+    let alike = |byte| if byte == b'.' { b'_' } else { byte };
+    a.len() == b.len() && a.bytes().map(alike).eq(b.bytes().map(alike))
+}
+
 pub fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
 }

@@ -4,7 +4,7 @@ use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 
-use super::create_topics::{MAX_PARTITIONS, Refused};
+use super::create_topics::Refused;
 use super::{Call, Cluster, text};
 use crate::protocol::error_code::ErrorCode;
 use crate::sandbox::core::topics::Partition;
@@ -40,7 +40,6 @@ fn plan(cluster: &Cluster, wanted: &CreatePartitionsTopic) -> Result<Vec<Vec<i32
     let present = topic.partitions.len();
     let invalid = |message: String| Err((ErrorCode::InvalidPartitions, message));
     let count = match usize::try_from(wanted.count) {
-        Ok(count) if count > MAX_PARTITIONS => return invalid(format!("{count} partitions are too many.")),
         Ok(count) if count > present => count,
         Ok(count) if count == present => return invalid(format!("Topic already has {present} partition(s).")),
         _ => {
@@ -51,6 +50,7 @@ fn plan(cluster: &Cluster, wanted: &CreatePartitionsTopic) -> Result<Vec<Vec<i32
             ));
         }
     };
+    cluster.check_room(count - present)?;
     let Some(assignments) = &wanted.assignments else {
         let factor = topic.replication_factor();
         let new = (present..count).map(|index| cluster.replicas_for(index as i32, factor));

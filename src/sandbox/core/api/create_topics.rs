@@ -10,10 +10,10 @@ use uuid::Uuid;
 use super::{Call, Cluster, text};
 use crate::protocol::error_code::ErrorCode;
 use crate::sandbox::core::config::{DEFINITIONS, TopicConfig};
-use crate::sandbox::core::topics::{Partition, Topic, check_name};
+use crate::sandbox::core::topics::{Partition, Topic, check_name, collide};
 
-/// A misspelt count must not take all memory.
-pub(super) const MAX_PARTITIONS: usize = 100_000;
+/// Partitions of a whole cluster: a misspelt count must not take all memory.
+const MAX_PARTITIONS: usize = 100_000;
 
 /// Where a configuration comes from, as the protocol numbers it.
 pub(super) const DYNAMIC_TOPIC_CONFIG: i8 = 1;
@@ -23,17 +23,20 @@ pub(super) const DEFAULT_CONFIG: i8 = 5;
 pub(super) type Refused = (ErrorCode, String);
 
 pub(super) fn handle(cluster: &mut Cluster, call: &Call, request: CreateTopicsRequest) -> CreateTopicsResponse {
-    let names: Vec<TopicName> = request.topics.iter().map(|topic| topic.name.clone()).collect();
-    let mut results = Vec::with_capacity(names.len());
+    let mut counts: BTreeMap<TopicName, usize> = BTreeMap::new();
+    for topic in &request.topics {
+        *counts.entry(topic.name.clone()).or_default() += 1;
+    }
+    let mut results = Vec::with_capacity(counts.len());
     for topic in request.topics {
-        let is_repeated = names.iter().filter(|&name| *name == topic.name).count() > 1;
-        let name = topic.name.clone();
-        if is_repeated && results.iter().any(|done: &CreatableTopicResult| done.name == name) {
+        // A name that comes more than once gets one answer.
+        let Some(count) = counts.remove(&topic.name) else {
             continue;
-        }
+        };
+        let name = topic.name.clone();
         let planned = match call.check_refusal(&name, 0) {
             Err(code) => Err((code, "refused by a fault".to_owned())),
-            Ok(()) if is_repeated => Err((ErrorCode::InvalidRequest, "Duplicate topic name.".to_owned())),
+            Ok(()) if count > 1 => Err((ErrorCode::InvalidRequest, "Duplicate topic name.".to_owned())),
             Ok(()) => plan(cluster, &topic),
         };
         results.push(match planned {
@@ -63,6 +66,11 @@ fn plan(cluster: &Cluster, topic: &CreatableTopic) -> Result<(Vec<Vec<i32>>, Top
     } else {
         assigned(cluster, topic)?
     };
+    if let Some(other) = cluster.topics.iter().find(|other| collide(&other.name, &topic.name)) {
+        let (name, other) = (topic.name.as_str(), other.name.as_str());
+        let message = format!("Topic '{name}' collides with existing topics: {other}");
+        return Err((ErrorCode::InvalidTopicException, message));
+    }
     let mut overrides = BTreeMap::new();
     for entry in &topic.configs {
         let name = entry.name.to_string();
@@ -81,10 +89,11 @@ fn spread(cluster: &Cluster, partitions: i32, replication_factor: i16) -> Result
         -1 => cluster.settings.default_partitions,
         count => count,
     };
-    if count < 1 || count as usize > MAX_PARTITIONS {
-        let message = "Number of partitions was set to an invalid non-positive or too large value.";
+    if count < 1 {
+        let message = "Number of partitions was set to an invalid non-positive value.";
         return Err((ErrorCode::InvalidPartitions, message.to_owned()));
     }
+    cluster.check_room(count as usize)?;
     let factor = match replication_factor {
         -1 => 1,
         factor => factor,
@@ -168,6 +177,16 @@ impl Cluster {
             .skip(start % self.brokers.len().max(1))
             .take(factor)
             .collect()
+    }
+
+    /// Whether so many more partitions may be made.
+    pub(super) fn check_room(&self, more: usize) -> Result<(), Refused> {
+        let present: usize = self.topics.iter().map(|topic| topic.partitions.len()).sum();
+        if present + more <= MAX_PARTITIONS {
+            return Ok(());
+        }
+        let message = format!("The sandbox has room for {MAX_PARTITIONS} partitions in all.");
+        Err((ErrorCode::InvalidPartitions, message))
     }
 
     pub(super) fn check_assignment(&self, brokers: &[i32]) -> Result<(), &'static str> {

@@ -5,7 +5,7 @@ use kafka_protocol::messages::FetchRequest;
 use super::response::TopicRead;
 use super::{Call, Cluster, FIRST_WITH_TOPIC_IDS, Wanted};
 use crate::protocol::error_code::ErrorCode;
-use crate::sandbox::core::sessions::{FINAL_EPOCH, FetchSession, INITIAL_EPOCH};
+use crate::sandbox::core::sessions::{FINAL_EPOCH, FetchSession, INITIAL_EPOCH, identity};
 use crate::sandbox::core::topics::Topics;
 use crate::sandbox::core::wire::RequestHead;
 
@@ -34,15 +34,11 @@ pub(super) fn resume(
     let session = cluster
         .sessions
         .resume(request.session_id, request.session_epoch, call.broker, uses_topic_ids)?;
-    session.update(wanted, |known| {
-        request.forgotten_topics_data.iter().any(|topic| {
-            let is_topic = match uses_topic_ids {
-                true => topic.topic_id == known.topic_id,
-                false => topic.topic == known.topic,
-            };
-            is_topic && topic.partitions.contains(&known.partition)
-        })
+    let forgotten = request.forgotten_topics_data.iter().flat_map(|topic| {
+        let identity = |&partition: &i32| identity(topic.topic_id, &topic.topic, partition);
+        topic.partitions.iter().map(identity)
     });
+    session.update(wanted, &forgotten.collect());
     let wanted = session.partitions.iter().map(|known| known.wanted.clone()).collect();
     Ok((Session::Known(request.session_id), wanted))
 }
