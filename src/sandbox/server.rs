@@ -232,3 +232,110 @@ fn now_ms() -> i64 {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::{ApiVersionsRequest, FetchRequest};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::protocol::ApiKey;
+    use crate::sandbox::core::testing::{batch, create_request, fetch_request, frame_of, produce_request};
+    use crate::sandbox::core::{Effect, Fault};
+
+    async fn start(brokers: usize) -> (Sandbox, TcpStream) {
+        let sandbox = Sandbox::start(SandboxOptions::brokers(brokers)).await.unwrap();
+        let socket = TcpStream::connect(sandbox.addresses()[0]).await.unwrap();
+        (sandbox, socket)
+    }
+
+    async fn send(socket: &mut TcpStream, frame: &[u8]) {
+        let length = (frame.len() as u32).to_be_bytes();
+        socket.write_all(&[&length, frame].concat()).await.unwrap();
+    }
+
+    async fn receive(socket: &mut TcpStream) -> Vec<u8> {
+        let length = socket.read_u32().await.unwrap();
+        let mut frame = vec![0; length as usize];
+        socket.read_exact(&mut frame).await.unwrap();
+        frame
+    }
+
+    #[tokio::test]
+    async fn pipelined_requests_are_answered_in_order() {
+        let (sandbox, mut socket) = start(1).await;
+        let mut frames = Vec::new();
+        for correlation_id in 0..100_i32 {
+            let mut frame = frame_of(0, &ApiVersionsRequest::default()).to_vec();
+            frame[4..8].copy_from_slice(&correlation_id.to_be_bytes());
+            frames.extend((frame.len() as u32).to_be_bytes());
+            frames.extend(frame);
+        }
+        socket.write_all(&frames).await.unwrap();
+
+        for correlation_id in 0..100_i32 {
+            assert_eq!(receive(&mut socket).await[..4], correlation_id.to_be_bytes());
+        }
+        sandbox.stop().await;
+    }
+
+    #[tokio::test]
+    async fn payloads_of_any_size_come_back() {
+        let (_sandbox, mut socket) = start(1).await;
+        send(&mut socket, &frame_of(5, &create_request("t", 1, &[]))).await;
+        receive(&mut socket).await;
+        let mut expected = 0;
+        for size in [1, 5_000, 900_000] {
+            let records = batch(&[&"x".repeat(size / 2)]);
+            expected += records.len();
+            send(&mut socket, &frame_of(9, &produce_request("t", 0, records))).await;
+            receive(&mut socket).await;
+        }
+
+        send(&mut socket, &frame_of::<FetchRequest>(12, &fetch_request("t", 0, 0))).await;
+
+        assert!(receive(&mut socket).await.len() > expected);
+    }
+
+    #[tokio::test]
+    async fn a_change_made_directly_wakes_whoever_waits_for_it() {
+        let (sandbox, mut socket) = start(1).await;
+        send(&mut socket, &frame_of(5, &create_request("t", 1, &[]))).await;
+        receive(&mut socket).await;
+        let request = fetch_request("t", 0, 0).with_max_wait_ms(600_000);
+        send(&mut socket, &frame_of(12, &request)).await;
+
+        // Either finds the other there.
+        assert!(sandbox.with_core(|cluster| cluster.delete_topic("t")));
+
+        receive(&mut socket).await;
+    }
+
+    #[tokio::test]
+    async fn a_fault_closes_the_socket() {
+        let (sandbox, mut socket) = start(1).await;
+        sandbox.with_core(|cluster| cluster.arm(Fault::new(ApiKey::ApiVersions, Effect::DropBefore)));
+        send(&mut socket, &frame_of(0, &ApiVersionsRequest::default())).await;
+
+        assert_eq!(socket.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_kafka_is_hung_up_on() {
+        let (_sandbox, mut socket) = start(1).await;
+        socket.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+
+        assert!(matches!(socket.read(&mut [0]).await, Ok(0) | Err(_)));
+    }
+
+    #[tokio::test]
+    async fn a_stopped_sandbox_is_gone() {
+        let (sandbox, mut socket) = start(2).await;
+        let addresses = sandbox.addresses().to_vec();
+        sandbox.stop().await;
+
+        assert!(matches!(socket.read(&mut [0]).await, Ok(0) | Err(_)));
+        assert!(TcpStream::connect(addresses[1]).await.is_err());
+    }
+}

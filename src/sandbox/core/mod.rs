@@ -22,7 +22,7 @@ mod produce_request;
 mod serving;
 mod sessions;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 pub mod topics;
 pub mod transactions;
 pub mod versions;

@@ -61,17 +61,7 @@ impl TestClient {
     }
 
     pub(super) fn create_topic(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
-        let configs = configs.iter().map(|(name, value)| {
-            CreatableTopicConfig::default()
-                .with_name((*name).to_owned().into())
-                .with_value(Some((*value).to_owned().into()))
-        });
-        let topic = CreatableTopic::default()
-            .with_name(topic_name(name))
-            .with_num_partitions(partitions)
-            .with_replication_factor(-1)
-            .with_configs(configs.collect());
-        let response = self.call(5, &CreateTopicsRequest::default().with_topics(vec![topic]));
+        let response = self.call(5, &create_request(name, partitions, configs));
         assert_eq!(response.topics[0].error_code, 0, "{response:?}");
     }
 
@@ -145,7 +135,21 @@ impl TestClient {
     }
 }
 
-pub(super) fn produce_request(topic: &str, partition: i32, records: Bytes) -> ProduceRequest {
+pub(in crate::sandbox) fn create_request(name: &str, partitions: i32, configs: &[(&str, &str)]) -> CreateTopicsRequest {
+    let configs = configs.iter().map(|(name, value)| {
+        CreatableTopicConfig::default()
+            .with_name((*name).to_owned().into())
+            .with_value(Some((*value).to_owned().into()))
+    });
+    let topic = CreatableTopic::default()
+        .with_name(topic_name(name))
+        .with_num_partitions(partitions)
+        .with_replication_factor(-1)
+        .with_configs(configs.collect());
+    CreateTopicsRequest::default().with_topics(vec![topic])
+}
+
+pub(in crate::sandbox) fn produce_request(topic: &str, partition: i32, records: Bytes) -> ProduceRequest {
     let data = PartitionProduceData::default()
         .with_index(partition)
         .with_records(Some(records));
@@ -160,7 +164,7 @@ pub(super) fn produce_request(topic: &str, partition: i32, records: Bytes) -> Pr
 }
 
 /// Read committed, without waiting and without a session.
-pub(super) fn fetch_request(topic: &str, partition: i32, offset: i64) -> FetchRequest {
+pub(in crate::sandbox) fn fetch_request(topic: &str, partition: i32, offset: i64) -> FetchRequest {
     let wanted = FetchPartition::default()
         .with_partition(partition)
         .with_current_leader_epoch(-1)
@@ -179,7 +183,7 @@ pub(super) fn fetch_request(topic: &str, partition: i32, offset: i64) -> FetchRe
         ])
 }
 
-pub(super) fn frame_of<Q: Request>(version: i16, request: &Q) -> Bytes {
+pub(in crate::sandbox) fn frame_of<Q: Request>(version: i16, request: &Q) -> Bytes {
     let mut out = Vec::new();
     let api = ApiKey::try_from(Q::KEY).unwrap();
     frame::put_request_header(&mut out, api, version, 7, "test");
@@ -197,7 +201,7 @@ pub(super) fn response_of<Q: Request>(version: i16, body: Bytes) -> Q::Response 
 }
 
 /// A batch with these keys; the values are like them.
-pub(super) fn batch(keys: &[&str]) -> Bytes {
+pub(in crate::sandbox) fn batch(keys: &[&str]) -> Bytes {
     batch_with(BatchOptions::default(), keys)
 }
 

@@ -52,3 +52,55 @@ pub(super) fn handle(
     });
     AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(results.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+    use kafka_protocol::messages::{ProducerId, TransactionalId};
+
+    use super::*;
+    use crate::sandbox::core::testing::{TestClient, code};
+    use crate::sandbox::core::topics::topic_name;
+
+    #[test]
+    fn one_unknown_topic_keeps_all_out() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[]);
+        client.create_topic("first", 1, &[]);
+        let identity = client.begin("x", "first", 0);
+        client.end("x", identity, true);
+        let topics = ["t", "unknown"].map(|name| {
+            AddPartitionsToTxnTopic::default()
+                .with_name(topic_name(name))
+                .with_partitions(vec![0])
+        });
+        let request = AddPartitionsToTxnRequest::default()
+            .with_v3_and_below_transactional_id(TransactionalId("x".to_owned().into()))
+            .with_v3_and_below_producer_id(ProducerId(identity.0))
+            .with_v3_and_below_producer_epoch(identity.1)
+            .with_v3_and_below_topics(topics.to_vec());
+
+        let response = client.call(2, &request);
+
+        let codes: Vec<_> = response
+            .results_by_topic_v3_and_below
+            .iter()
+            .map(|topic| code(topic.results_by_partition[0].partition_error_code))
+            .collect();
+        assert_eq!(
+            codes,
+            [ErrorCode::OperationNotAttempted, ErrorCode::UnknownTopicOrPartition]
+        );
+    }
+
+    #[test]
+    fn a_fenced_producer_is_told_so() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[]);
+        let old = client.begin("x", "t", 0);
+        client.end("x", old, true);
+        client.begin("x", "t", 0);
+
+        assert_eq!(client.add("x", old, "t", 0), ErrorCode::ProducerFenced);
+    }
+}

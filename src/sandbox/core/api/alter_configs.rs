@@ -135,3 +135,87 @@ fn null_value(name: &str) -> Refused {
     let message = format!("Null value not supported for topic configs: {name}");
     (ErrorCode::InvalidConfig, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::{alter_configs_request, incremental_alter_configs_request};
+
+    use super::*;
+    use crate::sandbox::core::testing::{TestClient, code};
+
+    fn change(client: &mut TestClient, changes: &[(i8, &str, &str)]) -> ErrorCode {
+        let configs = changes.iter().map(|&(operation, name, value)| {
+            AlterableConfig::default()
+                .with_config_operation(operation)
+                .with_name(text(name))
+                .with_value(Some(text(value)))
+        });
+        let resource = incremental_alter_configs_request::AlterConfigsResource::default()
+            .with_resource_type(TOPIC)
+            .with_resource_name(text("t"))
+            .with_configs(configs.collect());
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+        code(client.call(1, &request).responses[0].error_code)
+    }
+
+    fn set_on(client: &TestClient) -> Vec<(String, String)> {
+        let overrides = client.cluster.topics().get("t").unwrap().config.overrides();
+        overrides.clone().into_iter().collect()
+    }
+
+    #[test]
+    fn changes_leave_the_rest_alone() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[("retention.ms", "1"), ("flush.ms", "2")]);
+
+        let changed = change(
+            &mut client,
+            &[(SET, "retention.ms", "3"), (APPEND, "cleanup.policy", "compact")],
+        );
+        assert_eq!(changed, ErrorCode::None);
+        assert_eq!(change(&mut client, &[(DELETE, "flush.ms", "")]), ErrorCode::None);
+        assert_eq!(
+            change(&mut client, &[(SUBTRACT, "cleanup.policy", "delete")]),
+            ErrorCode::None
+        );
+
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            set_on(&client),
+            [pair("cleanup.policy", "compact"), pair("retention.ms", "3")]
+        );
+        assert!(client.cluster.topics().get("t").unwrap().config.is_compacted);
+    }
+
+    #[test]
+    fn one_wrong_change_undoes_the_others() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[]);
+
+        for wrong in [
+            (SET, "retention.ms", "soon"),
+            (SET, "unheard.of", "1"),
+            (APPEND, "retention.ms", "1"),
+        ] {
+            let refused = change(&mut client, &[(SET, "flush.ms", "2"), wrong]);
+            assert_eq!(refused, ErrorCode::InvalidConfig, "{wrong:?}");
+        }
+        assert_eq!(set_on(&client), []);
+    }
+
+    #[test]
+    fn altering_replaces_everything() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[("retention.ms", "1")]);
+        let config = alter_configs_request::AlterableConfig::default()
+            .with_name(text("flush.ms"))
+            .with_value(Some(text("2")));
+        let resource = alter_configs_request::AlterConfigsResource::default()
+            .with_resource_type(TOPIC)
+            .with_resource_name(text("t"))
+            .with_configs(vec![config]);
+        client.call(2, &AlterConfigsRequest::default().with_resources(vec![resource]));
+
+        assert_eq!(set_on(&client), [("flush.ms".to_owned(), "2".to_owned())]);
+    }
+}

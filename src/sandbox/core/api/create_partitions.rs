@@ -69,3 +69,38 @@ fn plan(cluster: &Cluster, wanted: &CreatePartitionsTopic) -> Result<Vec<Vec<i32
     });
     replicas.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::core::testing::{TestClient, batch, code};
+    use crate::sandbox::core::topics::topic_name;
+
+    #[test]
+    fn a_topic_grows_and_never_shrinks() {
+        let mut client = TestClient::of(2);
+        client.create_topic("t", 2, &[]);
+        client.produce("t", 0, batch(&["a"]));
+        let mut grow = |count| {
+            let topic = CreatePartitionsTopic::default()
+                .with_name(topic_name("t"))
+                .with_count(count)
+                .with_assignments(None);
+            let response = client.call(2, &CreatePartitionsRequest::default().with_topics(vec![topic]));
+            code(response.results[0].error_code)
+        };
+
+        for count in [2, 1, 0, -1, i32::MAX] {
+            assert_eq!(grow(count), ErrorCode::InvalidPartitions, "{count}");
+        }
+        assert_eq!(grow(4), ErrorCode::None);
+
+        let topic = client.cluster.topics().get("t").unwrap();
+        let ends: Vec<_> = topic
+            .partitions
+            .iter()
+            .map(|partition| partition.log.end_offset())
+            .collect();
+        assert_eq!(ends, [1, 0, 0, 0]);
+    }
+}

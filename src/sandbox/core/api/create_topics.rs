@@ -202,3 +202,116 @@ impl Cluster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::BrokerId;
+    use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopicConfig};
+
+    use super::*;
+    use crate::sandbox::core::testing::{TestClient, code};
+    use crate::sandbox::core::topics::topic_name;
+
+    fn topic(name: &str) -> CreatableTopic {
+        CreatableTopic::default()
+            .with_name(topic_name(name))
+            .with_num_partitions(1)
+            .with_replication_factor(1)
+    }
+
+    fn create(client: &mut TestClient, topics: Vec<CreatableTopic>) -> Vec<ErrorCode> {
+        let request = CreateTopicsRequest::default().with_topics(topics);
+        let response = client.call(7, &request);
+        response.topics.iter().map(|topic| code(topic.error_code)).collect()
+    }
+
+    #[test]
+    fn leaders_go_round_the_brokers() {
+        let mut client = TestClient::of(3);
+        let wanted = topic("t").with_num_partitions(4).with_replication_factor(2);
+        assert_eq!(create(&mut client, vec![wanted]), [ErrorCode::None]);
+
+        let topic = client.cluster.topics().get("t").unwrap();
+        let replicas: Vec<_> = topic
+            .partitions
+            .iter()
+            .map(|partition| partition.replicas.clone())
+            .collect();
+        assert_eq!(replicas, [[1, 2], [2, 3], [3, 1], [1, 2]]);
+    }
+
+    #[test]
+    fn what_cannot_be_created_is_refused_by_itself() {
+        let mut client = TestClient::of(1);
+        create(&mut client, vec![topic("a.b")]);
+        let null = CreatableTopicConfig::default().with_name("retention.ms".to_owned().into());
+        let refused = create(
+            &mut client,
+            vec![
+                topic("a.b"),
+                topic("a_b"),
+                topic("no/path"),
+                topic("many").with_replication_factor(2),
+                topic("none").with_num_partitions(0),
+                topic("all").with_num_partitions(i32::MAX),
+                topic("null").with_configs(vec![null]),
+                topic("twice"),
+                topic("twice"),
+                topic("fine"),
+            ],
+        );
+
+        assert_eq!(
+            refused,
+            [
+                ErrorCode::TopicAlreadyExists,
+                ErrorCode::InvalidTopicException,
+                ErrorCode::InvalidTopicException,
+                ErrorCode::InvalidReplicationFactor,
+                ErrorCode::InvalidPartitions,
+                ErrorCode::InvalidPartitions,
+                ErrorCode::InvalidConfig,
+                ErrorCode::InvalidRequest,
+                ErrorCode::None,
+            ]
+        );
+    }
+
+    #[test]
+    fn assignments_are_taken_as_they_are_or_not_at_all() {
+        let mut client = TestClient::of(2);
+        let assigned = |assignments: &[(i32, &[i32])]| {
+            let assignments = assignments.iter().map(|(index, brokers)| {
+                CreatableReplicaAssignment::default()
+                    .with_partition_index(*index)
+                    .with_broker_ids(brokers.iter().copied().map(BrokerId).collect())
+            });
+            topic("t")
+                .with_num_partitions(-1)
+                .with_replication_factor(-1)
+                .with_assignments(assignments.collect())
+        };
+        let wrong: [&[(i32, &[i32])]; 4] = [&[(1, &[1])], &[(0, &[3])], &[(0, &[1, 1])], &[(0, &[])]];
+        for wrong in wrong {
+            let refused = create(&mut client, vec![assigned(wrong)]);
+            assert_eq!(refused, [ErrorCode::InvalidReplicaAssignment], "{wrong:?}");
+        }
+
+        assert_eq!(
+            create(&mut client, vec![assigned(&[(0, &[2, 1]), (1, &[1])])]),
+            [ErrorCode::None]
+        );
+        assert_eq!(client.cluster.partition("t", 0).unwrap().leader, Some(2));
+    }
+
+    #[test]
+    fn a_trial_creates_nothing() {
+        let mut client = TestClient::of(1);
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![topic("t")])
+            .with_validate_only(true);
+
+        assert_eq!(code(client.call(7, &request).topics[0].error_code), ErrorCode::None);
+        assert!(client.cluster.topics().get("t").is_none());
+    }
+}

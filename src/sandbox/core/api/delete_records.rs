@@ -43,3 +43,43 @@ fn delete(cluster: &mut Cluster, call: &Call, topic: &str, index: i32, offset: i
     cluster.touch(topic, index);
     Ok(low_watermark)
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+
+    use super::*;
+    use crate::sandbox::core::testing::{TestClient, batch, code};
+    use crate::sandbox::core::topics::topic_name;
+
+    fn delete_before(client: &mut TestClient, offset: i64) -> (ErrorCode, i64) {
+        let topic = DeleteRecordsTopic::default()
+            .with_name(topic_name("t"))
+            .with_partitions(vec![DeleteRecordsPartition::default().with_offset(offset)]);
+        let response = client.call(1, &DeleteRecordsRequest::default().with_topics(vec![topic]));
+        let result = &response.topics[0].partitions[0];
+        (code(result.error_code), result.low_watermark)
+    }
+
+    #[test]
+    fn the_start_moves_up_and_not_back() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[]);
+        client.produce("t", 0, batch(&["a", "b", "c"]));
+
+        assert_eq!(delete_before(&mut client, 2), (ErrorCode::None, 2));
+        assert_eq!(delete_before(&mut client, 1), (ErrorCode::None, 2));
+        assert_eq!(delete_before(&mut client, 4), (ErrorCode::OffsetOutOfRange, -1));
+        assert_eq!(delete_before(&mut client, -2), (ErrorCode::OffsetOutOfRange, -1));
+        assert_eq!(delete_before(&mut client, ALL), (ErrorCode::None, 3));
+    }
+
+    #[test]
+    fn a_topic_that_is_only_compacted_keeps_its_records() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[("cleanup.policy", "compact")]);
+        client.produce("t", 0, batch(&["a"]));
+
+        assert_eq!(delete_before(&mut client, 1), (ErrorCode::PolicyViolation, -1));
+    }
+}

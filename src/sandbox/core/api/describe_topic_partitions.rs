@@ -97,3 +97,44 @@ fn describe_partition(index: i32, partition: &Partition) -> DescribeTopicPartiti
         .with_last_known_elr(Some(Vec::new()))
         .with_replica_nodes(replicas)
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::describe_topic_partitions_request::Cursor as Asked;
+
+    use super::*;
+    use crate::sandbox::core::testing::TestClient;
+
+    #[test]
+    fn pages_end_and_go_on_within_a_topic() {
+        let mut client = TestClient::of(1);
+        client.create_topic("a", 3, &[]);
+        client.create_topic("b", 2, &[]);
+        let mut seen = Vec::new();
+        let mut cursor: Option<Asked> = None;
+        loop {
+            let request = DescribeTopicPartitionsRequest::default()
+                .with_response_partition_limit(2)
+                .with_cursor(cursor.take());
+            let response = client.call(0, &request);
+            for topic in &response.topics {
+                let name = topic.name.as_ref().unwrap().to_string();
+                seen.extend(
+                    topic
+                        .partitions
+                        .iter()
+                        .map(|partition| (name.clone(), partition.partition_index)),
+                );
+            }
+            let Some(next) = response.next_cursor else { break };
+            cursor = Some(
+                Asked::default()
+                    .with_topic_name(next.topic_name)
+                    .with_partition_index(next.partition_index),
+            );
+        }
+
+        let all = [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1)];
+        assert_eq!(seen, all.map(|(name, index)| (name.to_owned(), index)));
+    }
+}

@@ -51,3 +51,36 @@ fn coordinator(key: &StrBytes, found: Result<(i32, &BrokerAddress), ErrorCode>) 
             .with_error_message(Some(text(code.name()))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::{GroupId, HeartbeatRequest};
+
+    use super::*;
+    use crate::sandbox::core::testing::{TestClient, code};
+
+    #[test]
+    fn only_the_coordinator_found_serves_the_group() {
+        let mut client = TestClient::of(3);
+        let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text("group")]);
+        let found = client.call(4, &request).coordinators.remove(0);
+        let heartbeat = HeartbeatRequest::default().with_group_id(GroupId(text("group")));
+
+        for broker in 1..=3 {
+            client.connection = client.cluster.connect(broker);
+            let expected = match broker == found.node_id.0 {
+                true => ErrorCode::UnknownMemberId,
+                false => ErrorCode::NotCoordinator,
+            };
+            assert_eq!(code(client.call(4, &heartbeat).error_code), expected);
+        }
+    }
+
+    #[test]
+    fn old_versions_ask_for_one_key() {
+        let mut client = TestClient::of(1);
+        let found = client.call(2, &FindCoordinatorRequest::default().with_key(text("group")));
+
+        assert_eq!((found.node_id.0, found.port), (1, 9092));
+    }
+}

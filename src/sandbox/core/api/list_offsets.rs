@@ -100,3 +100,79 @@ fn answer(wanted: &ListOffsetsPartition, found: Result<Found, ErrorCode>) -> Lis
         .with_offset(found.offset)
         .with_leader_epoch(found.leader_epoch)
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::list_offsets_request::ListOffsetsTopic;
+
+    use super::*;
+    use crate::record::{BatchBuilder, BatchOptions, Codec};
+    use crate::sandbox::core::testing::{TestClient, batch_with, code, transactional};
+    use crate::sandbox::core::topics::topic_name;
+
+    fn find(client: &mut TestClient, isolation_level: i8, timestamp: i64) -> (i64, i64) {
+        let wanted = ListOffsetsPartition::default()
+            .with_current_leader_epoch(-1)
+            .with_timestamp(timestamp);
+        let topic = ListOffsetsTopic::default()
+            .with_name(topic_name("t"))
+            .with_partitions(vec![wanted]);
+        let request = ListOffsetsRequest::default()
+            .with_isolation_level(isolation_level)
+            .with_topics(vec![topic]);
+        let found = client.call(8, &request).topics.remove(0).partitions.remove(0);
+        assert_eq!(code(found.error_code), ErrorCode::None);
+        (found.offset, found.timestamp)
+    }
+
+    fn produce_at(client: &mut TestClient, codec: Codec, timestamps: &[i64]) {
+        let mut builder = BatchBuilder::new(BatchOptions {
+            codec,
+            ..BatchOptions::default()
+        });
+        for &timestamp in timestamps {
+            builder.push(timestamp, None, None, &[]);
+        }
+        client.produce("t", 0, builder.build().unwrap());
+    }
+
+    #[test]
+    fn the_first_record_as_late_is_found_though_times_go_back_and_forth() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[]);
+        produce_at(&mut client, Codec::None, &[100, 300, 200]);
+        produce_at(&mut client, Codec::Zstd, &[150, 400]);
+
+        assert_eq!(find(&mut client, 0, 100), (0, 100));
+        assert_eq!(find(&mut client, 0, 150), (1, 300));
+        assert_eq!(find(&mut client, 0, 350), (4, 400));
+        assert_eq!(find(&mut client, 0, 401), (-1, -1));
+        assert_eq!(find(&mut client, 0, MAX_TIMESTAMP), (4, 400));
+        client.cluster.delete_records("t", 0, 2).unwrap();
+        assert_eq!(find(&mut client, 0, 100), (2, 200));
+    }
+
+    #[test]
+    fn the_end_is_nearer_for_readers_of_committed_records() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[]);
+        produce_at(&mut client, Codec::None, &[100]);
+        let identity = client.begin("x", "t", 0);
+        client.produce_in("x", "t", 0, batch_with(transactional(identity, 0), &["open"]));
+
+        assert_eq!(find(&mut client, 0, LATEST), (2, -1));
+        assert_eq!(find(&mut client, 1, LATEST), (1, -1));
+        assert_eq!(find(&mut client, 1, 101), (-1, -1));
+        assert_eq!(find(&mut client, 0, EARLIEST), (0, -1));
+        assert_eq!(find(&mut client, 0, LATEST_TIERED), (-1, -1));
+    }
+
+    #[test]
+    fn an_empty_log_has_no_timestamps() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[]);
+
+        assert_eq!(find(&mut client, 0, 0), (-1, -1));
+        assert_eq!(find(&mut client, 0, MAX_TIMESTAMP), (-1, -1));
+    }
+}

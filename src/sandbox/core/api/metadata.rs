@@ -108,3 +108,80 @@ fn describe_partition(index: i32, partition: &Partition) -> MetadataResponsePart
         })
         .with_replica_nodes(replicas)
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::sandbox::core::Settings;
+    use crate::sandbox::core::testing::{TestClient, code};
+    use crate::sandbox::core::topics::topic_name;
+
+    fn by_name(name: &str) -> MetadataRequest {
+        let topic = MetadataRequestTopic::default().with_name(Some(topic_name(name)));
+        MetadataRequest::default()
+            .with_topics(Some(vec![topic]))
+            .with_allow_auto_topic_creation(true)
+    }
+
+    #[test]
+    fn an_empty_list_is_all_topics_in_version_0_and_none_later() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[]);
+        let none = MetadataRequest::default().with_topics(Some(vec![]));
+        let all = MetadataRequest::default().with_topics(None);
+
+        assert_eq!(client.call(0, &none).topics.len(), 1);
+        assert_eq!(client.call(1, &none).topics.len(), 0);
+        assert_eq!(client.call(1, &all).topics.len(), 1);
+    }
+
+    #[test]
+    fn topics_are_found_by_their_ids() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[]);
+        let id = client.cluster.topics().get("t").unwrap().id;
+        let mut ask = |id| {
+            let topic = MetadataRequestTopic::default().with_topic_id(id).with_name(None);
+            let request = MetadataRequest::default().with_topics(Some(vec![topic]));
+            let topic = client.call(12, &request).topics.remove(0);
+            (code(topic.error_code), topic.name.map(|name| name.to_string()))
+        };
+
+        assert_eq!(ask(id), (ErrorCode::None, Some("t".to_owned())));
+        assert_eq!(ask(Uuid::from_u128(1)), (ErrorCode::UnknownTopicId, None));
+    }
+
+    #[test]
+    fn topics_are_created_by_being_asked_about_only_where_that_is_wanted() {
+        let mut client = TestClient::of(1);
+        let error = |response: MetadataResponse| code(response.topics[0].error_code);
+        assert_eq!(error(client.call(9, &by_name("t"))), ErrorCode::UnknownTopicOrPartition);
+
+        let mut client = TestClient::with(
+            1,
+            Settings {
+                auto_create_topics: true,
+                ..Settings::default()
+            },
+        );
+        assert_eq!(error(client.call(9, &by_name("t"))), ErrorCode::None);
+        assert_eq!(
+            error(client.call(9, &by_name("no/name"))),
+            ErrorCode::InvalidTopicException
+        );
+    }
+
+    #[test]
+    fn a_partition_without_leader_says_so() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[]);
+        client.cluster.move_leader("t", 0, None).unwrap();
+
+        let partition = client.call(9, &by_name("t")).topics.remove(0).partitions.remove(0);
+
+        assert_eq!(code(partition.error_code), ErrorCode::LeaderNotAvailable);
+        assert_eq!((partition.leader_id.0, partition.leader_epoch), (-1, 1));
+    }
+}
