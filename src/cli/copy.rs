@@ -32,7 +32,7 @@ const GUARANTEE_REASON: &str = "after a crash, what was written since the last c
 /// Copies topics up to the ends seen at the start, then stops
 ///
 /// Running it again goes on where it stopped: what was done is kept on the target, in the topic
-/// kferry-ledger.<A>.<B>.internal.
+/// kferry-ledger.A.B.internal for a flow A->B.
 ///
 /// Example: kferry copy --from old:9092 --to new:9092 --topics 'orders.*,payments'
 #[derive(Debug, Args)]

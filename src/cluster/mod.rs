@@ -16,8 +16,8 @@
 //! | [`error`] | what can go wrong, and what to do then |
 //! | [`metadata`] | brokers, topics, leaders: what a cluster last said of itself |
 //! | `refresher` | the task that keeps it fresh |
-//! | [`fetch`] | reads records; [`fetch_session`] makes requests incremental |
-//! | [`produce`] | writes records |
+//! | [`mod@fetch`] | reads records; [`fetch_session`] makes requests incremental |
+//! | [`mod@produce`] | writes records |
 //! | [`admin`] | topics, configs, offsets, producer ids |
 //! | [`connection`] | a connection with its handshake done |
 //! | `brokers`, `connections` | where brokers are; which connections are open; redials |
