@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::ledger_store::LedgerStore;
 use super::progress::{Progress, ProgressNumbers};
@@ -67,6 +68,8 @@ pub struct FlowRunner {
     replicator: FlowReplicator,
     fetch_slots: HashMap<Slot, mpsc::Sender<FetchJob>>,
     produce_slots: HashMap<Slot, mpsc::Sender<ProduceJob>>,
+    /// Of the slots. They end with the flow, and do not go on waiting for records that nobody wants.
+    slot_tasks: JoinSet<()>,
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
     /// Since when the ledger has refused checkpoints, and why it did last.
@@ -90,6 +93,7 @@ impl FlowRunner {
             replicator: start(partitions),
             fetch_slots: HashMap::new(),
             produce_slots: HashMap::new(),
+            slot_tasks: JoinSet::new(),
             events,
             inbox,
             ledger_trouble: None,
@@ -172,7 +176,7 @@ impl FlowRunner {
         let sender = self.fetch_slots.entry(slot).or_insert_with(|| {
             let (sender, jobs) = mpsc::channel(1);
             let (source, routes, events) = (self.source.clone(), Arc::clone(&self.routes), self.events.clone());
-            tokio::spawn(fetching::run_slot(slot, source, routes, jobs, events));
+            self.slot_tasks.spawn(fetching::run_slot(slot, source, routes, jobs, events));
             sender
         });
         sender.try_send(job).expect("a slot has one fetch at a time");
@@ -183,7 +187,7 @@ impl FlowRunner {
         let sender = self.produce_slots.entry(slot).or_insert_with(|| {
             let (sender, jobs) = mpsc::channel(MAX_REQUESTS_IN_FLIGHT);
             let (target, routes, events) = (self.target.clone(), Arc::clone(&self.routes), self.events.clone());
-            tokio::spawn(producing::run_slot(slot, target, routes, jobs, events));
+            self.slot_tasks.spawn(producing::run_slot(slot, target, routes, jobs, events));
             sender
         });
         sender.try_send(job).expect("a slot has a bounded number of requests");
