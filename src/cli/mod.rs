@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand. Each parses, calls and prints; what it does is decided below.
 
 pub mod copy;
+pub mod demo;
 mod output;
 mod progress;
 pub mod sandbox;
@@ -21,6 +22,8 @@ pub const EXIT_DONE: u8 = 0;
 pub const EXIT_FAILED: u8 = 1;
 /// The command line or the configuration is wrong; nothing was touched.
 pub const EXIT_USAGE: u8 = 2;
+
+const DEFAULT_LOG: &str = "info";
 
 /// Carries Kafka topics from one cluster to another, batch by batch, as they are.
 #[derive(Debug, Parser)]
@@ -46,9 +49,9 @@ pub struct Global {
     #[arg(long, global = true, value_enum, default_value_t = OutputFormat::Text)]
     output: OutputFormat,
 
-    /// Which logs are written to stderr, such as `info` or `kferry=debug`
-    #[arg(long, global = true, default_value = "info", value_name = "FILTER")]
-    log: String,
+    /// Which logs are written to stderr, such as `info`, which is the default, or `kferry=debug`; fewer for the demo
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
 
     /// How logs are written
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
@@ -57,6 +60,7 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::DemoArgs),
     Copy(Box<copy::CopyArgs>),
     Sandbox(sandbox::SandboxArgs),
     /// Prints a completion script for a shell
@@ -72,11 +76,17 @@ enum Command {
 pub async fn run(cli: Cli) -> ExitCode {
     let bars = indicatif::MultiProgress::new();
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    if let Err(error) = telemetry::init(&cli.global.log, cli.global.log_format, colour, BesideBars(bars.clone())) {
+    let default_log = match cli.command {
+        Command::Demo(_) => demo::DEFAULT_LOG,
+        _ => DEFAULT_LOG,
+    };
+    let log = cli.global.log.as_deref().unwrap_or(default_log);
+    if let Err(error) = telemetry::init(log, cli.global.log_format, colour, BesideBars(bars.clone())) {
         eprintln!("error: {error}");
         return ExitCode::from(EXIT_USAGE);
     }
     let result = match cli.command {
+        Command::Demo(_) => demo::run(cli.global.output, bars).await,
         Command::Copy(args) => copy::run(*args, cli.global.output, bars).await,
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Completions { shell } => {
