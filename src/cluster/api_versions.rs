@@ -36,7 +36,7 @@ pub(super) async fn ask(caller: &Caller) -> Result<ApiVersions, ClusterError> {
         match Reader::new(&body).i16().map(ErrorCode::from_wire) {
             Ok(ErrorCode::UnsupportedVersion) if version > 0 => version = older(caller, version, body),
             Ok(ErrorCode::None) | Err(_) => return decode(caller, version, body),
-            Ok(code) => return Err(refused(caller, code)),
+            Ok(code) => return Err(caller.wire().peer().refused(API, "", code)),
         }
     }
 }
@@ -61,25 +61,12 @@ fn decode(caller: &Caller, version: i16, body: Bytes) -> Result<ApiVersions, Clu
         };
         let range = VersionRange { min, max };
         if min > max {
-            return Err(ClusterError::Malformed {
-                peer: caller.wire().peer().clone(),
-                api: API,
-                cause: Malformed::VersionRange { api_key, range },
-            });
+            let cause = Malformed::VersionRange { api_key, range };
+            return Err(caller.wire().peer().malformed(API, cause));
         }
         offered.insert(api, range);
     }
     Ok(ApiVersions(offered))
-}
-
-fn refused(caller: &Caller, code: ErrorCode) -> ClusterError {
-    ClusterError::Refused {
-        peer: caller.wire().peer().clone(),
-        api: API,
-        subject: String::new(),
-        code,
-        message: None,
-    }
 }
 
 const API: ApiKey = ApiKey::ApiVersions;

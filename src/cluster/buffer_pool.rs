@@ -7,9 +7,11 @@
 //! What is handed out is not counted: whoever fetches bounds that. What lies here idle is, and the oldest go first.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+
+use super::locked;
 
 /// Idle buffers, shared by everything that clones it.
 #[derive(Debug, Clone)]
@@ -76,8 +78,7 @@ impl BufferPool {
     }
 
     fn idle<T>(&self, act: impl FnOnce(&mut Idle) -> T) -> T {
-        // No code that can panic runs under the lock, so that a poisoned one is as good as any.
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut locked(&self.0))
     }
 }
 

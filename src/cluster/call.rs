@@ -72,11 +72,7 @@ impl Caller {
     /// Decodes the body of an answer, all of it.
     pub(super) fn decode<Req: Request>(&self, version: i16, body: Bytes) -> Result<Req::Response, ClusterError> {
         let api = api_key::<Req>();
-        decode(api, version, body).map_err(|cause| ClusterError::Malformed {
-            peer: self.wire.peer().clone(),
-            api,
-            cause,
-        })
+        decode(api, version, body).map_err(|cause| self.wire.peer().malformed(api, cause))
     }
 }
 

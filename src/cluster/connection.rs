@@ -12,9 +12,8 @@ use kafka_protocol::protocol::Request;
 
 use super::api_versions::{self, ApiVersions};
 use super::call::{Caller, api_key};
-use super::error::{ClusterError, Malformed, Peer, VersionRange};
+use super::error::{ClusterError, Peer, VersionRange};
 use super::wire::Answer;
-use crate::protocol::error_code::ErrorCode;
 use crate::protocol::produce_request::Segments;
 use crate::protocol::{ApiKey, versions};
 
@@ -106,26 +105,6 @@ impl Connection {
         self.0.caller.send(api, version, held, encode)
     }
 
-    /// An answer that cannot be what was asked for.
-    pub fn malformed(&self, api: ApiKey, cause: impl Into<Malformed>) -> ClusterError {
-        ClusterError::Malformed {
-            peer: self.peer().clone(),
-            api,
-            cause: cause.into(),
-        }
-    }
-
-    /// An error code in an answer, about `subject` (`topic orders`), or about the whole request if that is empty.
-    pub fn refused(&self, api: ApiKey, subject: impl Into<String>, code: ErrorCode) -> ClusterError {
-        ClusterError::Refused {
-            peer: self.peer().clone(),
-            api,
-            subject: subject.into(),
-            code,
-            message: None,
-        }
-    }
-
     /// Holds back what is not sent yet, as an answer demanded that the connection could not see by itself.
     pub(super) fn throttle(&self, throttle_time_ms: i32) {
         self.0.caller.wire().throttle(throttle_time_ms);
@@ -153,7 +132,7 @@ mod tests {
     use super::*;
     use crate::cluster::client::Cluster;
     use crate::cluster::connections::Purpose;
-    use crate::cluster::error::{ConnectionFailure, with_causes};
+    use crate::cluster::error::{ConnectionFailure, Malformed, with_causes};
     use crate::cluster::scripted_broker::{Asked, Say, ScriptedBroker, all_versions, broker, config, encoded};
     use crate::protocol::primitives::WireError;
     use kafka_protocol::messages::{

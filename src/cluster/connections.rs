@@ -5,7 +5,7 @@
 //! soon ended.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -14,7 +14,7 @@ use super::backoff::{Backoff, BackoffRange};
 use super::connection::Connection;
 use super::error::ClusterError;
 use super::metadata::BrokerAddress;
-use super::now;
+use super::{locked, now};
 
 /// What a connection is used for. A fetch that waits for data blocks everything behind it, and a large produce request
 /// delays it: so each has connections of its own, as many as the caller numbers.
@@ -30,7 +30,7 @@ pub(super) struct Connections(Mutex<HashMap<(i32, Purpose), Arc<Slot>>>);
 
 impl Connections {
     pub(super) fn slot(&self, broker_id: i32, purpose: Purpose, backoff: BackoffRange) -> Arc<Slot> {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = locked(&self.0);
         let slot = slots
             .entry((broker_id, purpose))
             .or_insert_with(|| Arc::new(Slot::new(backoff)));
@@ -38,7 +38,7 @@ impl Connections {
     }
 
     pub(super) fn is_live(&self, broker_id: i32, purpose: Purpose) -> bool {
-        let slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = locked(&self.0);
         slots
             .get(&(broker_id, purpose))
             .is_some_and(|slot| slot.live().is_some())
@@ -47,7 +47,7 @@ impl Connections {
     /// Closes connections to where a broker no longer is, and forgets brokers that are gone. (Connections to those end
     /// by themselves: a broker that the others miss may still have answers for us.)
     pub(super) fn follow(&self, brokers: &BTreeMap<i32, BrokerAddress>) {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = locked(&self.0);
         slots.retain(|(broker_id, _), slot| {
             let address = brokers.get(broker_id);
             if let (Some(address), Some(connection)) = (address, slot.live())
@@ -107,21 +107,17 @@ impl Slot {
         }
         let dialled = dial.await;
         match &dialled {
-            Ok(connection) => *self.current() = Some(connection.clone()),
+            Ok(connection) => *locked(&self.current) = Some(connection.clone()),
             Err(failure) => dialling.failure = Some((now(), failure.clone())),
         }
         dialled
     }
 
     fn live(&self) -> Option<Connection> {
-        let mut current = self.current();
+        let mut current = locked(&self.current);
         // A dead one is dropped at once, with what it holds.
         *current = current.take().filter(Connection::is_alive);
         current.clone()
-    }
-
-    fn current(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,9 +11,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::protocol::ApiKey;
 use thiserror::Error;
 
+use crate::protocol::ApiKey;
 use crate::protocol::error_code::{ErrorCode, Recovery};
 use crate::protocol::primitives::WireError;
 
@@ -42,6 +42,28 @@ pub struct Peer {
     pub broker_id: Option<i32>,
     /// `host:port` as configured or advertised.
     pub address: Arc<str>,
+}
+
+impl Peer {
+    /// An answer that cannot be one to what was asked.
+    pub fn malformed(&self, api: ApiKey, cause: impl Into<Malformed>) -> ClusterError {
+        ClusterError::Malformed {
+            peer: self.clone(),
+            api,
+            cause: cause.into(),
+        }
+    }
+
+    /// An error code about `subject`, which is empty for the whole request.
+    pub fn refused(&self, api: ApiKey, subject: impl Into<String>, code: ErrorCode) -> ClusterError {
+        ClusterError::Refused {
+            peer: self.clone(),
+            api,
+            subject: subject.into(),
+            code,
+            message: None,
+        }
+    }
 }
 
 impl fmt::Display for Peer {
@@ -277,7 +299,7 @@ pub enum ConnectionFailure {
     ClosedByPeer,
     #[error("the broker closed it after {have} of {need} bytes of an answer")]
     ClosedMidFrame { have: usize, need: usize },
-    #[error("{0}")]
+    #[error("its socket failed")]
     Io(#[source] Arc<io::Error>),
     #[error("an earlier {api:?} was not answered within {after:?}")]
     TimedOut { api: ApiKey, after: Duration },

@@ -95,7 +95,7 @@ async fn fetch_once(
     let held = Duration::from_millis(u64::try_from(options.max_wait_ms).unwrap_or(0));
     let body = connection.exchange(version, &request, held).await?;
     let answer = fetch_response::scan(body, version);
-    let answer = answer.map_err(|cause| connection.malformed(ApiKey::Fetch, cause))?;
+    let answer = answer.map_err(|cause| connection.peer().malformed(ApiKey::Fetch, cause))?;
     let throttle_time_ms = answer.throttle_time_ms;
     Ok(session.answer(answer).map(|partitions| Fetched {
         throttle_time_ms,
@@ -168,8 +168,10 @@ fn chunks(partitions: &[FetchPartition]) -> impl Iterator<Item = (TopicName, Uui
 
 fn error(connection: &Connection, failure: SessionFailure) -> ClusterError {
     match failure {
-        SessionFailure::Lost(code) | SessionFailure::Refused(code) => connection.refused(ApiKey::Fetch, "", code),
-        SessionFailure::Malformed(cause) => connection.malformed(ApiKey::Fetch, cause),
+        SessionFailure::Lost(code) | SessionFailure::Refused(code) => {
+            connection.peer().refused(ApiKey::Fetch, "", code)
+        }
+        SessionFailure::Malformed(cause) => connection.peer().malformed(ApiKey::Fetch, cause),
     }
 }
 

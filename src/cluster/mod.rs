@@ -62,6 +62,14 @@ pub use fetch::{FetchOptions, FetchPartition, Fetched, Isolation, fetch};
 pub use fetch_session::FetchSession;
 pub use metadata::{BrokerAddress, Metadata, PartitionMetadata, TopicMetadata, TopicSelection};
 pub use produce::{Produced, produce};
+pub use wire::Answer;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks a mutex. None of ours is held where code can panic, so that a poisoned one is as good as any.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The one place in this folder that reads the clock.
 #[expect(clippy::disallowed_methods, reason = "an I/O folder; deadlines need the clock")]

@@ -48,7 +48,7 @@ pub fn produce(
     async move {
         let (version, answer) = sent?;
         let body = answer.body().await?;
-        let malformed = |cause| connection.malformed(ApiKey::Produce, cause);
+        let malformed = |cause| connection.peer().malformed(ApiKey::Produce, cause);
         let answer = produce_response::decode(&body, version).map_err(|cause| malformed(cause.into()))?;
         connection.throttle(answer.throttle_time_ms);
         let partitions = unanswered.match_up(answer.partitions).map_err(malformed)?;

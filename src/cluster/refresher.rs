@@ -35,15 +35,17 @@ pub(super) async fn run(brokers: Weak<Brokers>, mut demands: mpsc::Receiver<Dema
     // What the timer asks about: everything that was ever asked about.
     let mut interest = TopicSelection::Names(Vec::new());
     let mut last = now();
+    let mut due = last + max_age;
     loop {
         let first = tokio::select! {
             demand = demands.recv() => match demand {
                 Some(demand) => Some(demand),
                 None => return,
             },
-            () = sleep_until(last + max_age) => None,
+            () = sleep_until(due) => None,
         };
-        keep_distance(last).await;
+        // Whoever finds no leader asks again at once; the brokers are spared that.
+        sleep_until(last + DISTANCE).await;
         let mut waiting: Vec<Demand> = first.into_iter().collect();
         while let Ok(demand) = demands.try_recv() {
             waiting.push(demand);
@@ -59,19 +61,19 @@ pub(super) async fn run(brokers: Weak<Brokers>, mut demands: mpsc::Receiver<Dema
         let answer = brokers.refresh(&topics).await;
         drop(brokers);
         last = now();
-        if let (Err(error), true) = (&answer, waiting.is_empty()) {
-            tracing::warn!(%error, "cannot refresh the metadata; it will be tried again");
+        // An answer to a demand leaves the topics that it is not about as old as they were.
+        if waiting.is_empty() {
+            due = last + max_age;
+            if let Err(error) = &answer {
+                tracing::warn!(%error, "metadata are out of date; trying again");
+                due = last + SOON.min(max_age);
+            }
         }
         for demand in waiting {
             // Whoever asked may have lost interest.
             let _ = demand.reply.send(answer.clone());
         }
     }
-}
-
-/// Whoever finds no leader asks again at once; the brokers are spared that.
-async fn keep_distance(last: Instant) {
-    sleep_until(last + DISTANCE).await;
 }
 
 fn joined(demands: &[Demand]) -> TopicSelection {
@@ -151,14 +153,14 @@ impl Brokers {
         if let Some(expected) = self.cluster_id.get() {
             check_cluster_id(connection.peer(), &answer, expected)?;
         }
-        match ErrorCode::from_wire(answer.error_code) {
-            ErrorCode::None => {}
-            code => return Err(connection.refused(ApiKey::Metadata, "", code)),
+        let code = ErrorCode::from_wire(answer.error_code);
+        if code != ErrorCode::None {
+            return Err(connection.peer().refused(ApiKey::Metadata, "", code));
         }
         let known = Arc::clone(&self.metadata.borrow());
         known
             .updated(answer, topics)
-            .map_err(|cause| connection.malformed(ApiKey::Metadata, cause))
+            .map_err(|cause| connection.peer().malformed(ApiKey::Metadata, cause))
     }
 
     fn silent(&self, candidate: &Candidate, after: Duration) -> ClusterError {
@@ -197,6 +199,9 @@ fn share_of(deadline: Instant, among: usize) -> Duration {
 
 /// Kafka's `retry.backoff.ms`.
 const DISTANCE: Duration = Duration::from_millis(100);
+
+/// When to try again after the timer's attempt failed, which took long enough.
+const SOON: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! For tests: a peer on a real socket that answers each request as a function says, or says something else.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use kafka_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::config::ClusterConfig;
 use super::error::Side;
+use super::locked;
 use crate::protocol::{ApiKey, versions};
 
 /// Lives until it is dropped, with all its connections.
@@ -72,7 +73,7 @@ impl ScriptedBroker {
 
     /// What has been asked so far of this API.
     pub(super) fn asked(&self, api: ApiKey) -> Vec<Asked> {
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = locked(&self.asked);
         asked.iter().filter(|asked| asked.api == api).cloned().collect()
     }
 }
@@ -106,7 +107,7 @@ async fn serve(
         let mut frame = vec![0; socket.read_i32().await? as usize];
         socket.read_exact(&mut frame).await?;
         let asked = parse(connection, frame.into());
-        log.lock().unwrap_or_else(PoisonError::into_inner).push(asked.clone());
+        locked(log).push(asked.clone());
         match script(&asked) {
             Say::Answer(body) => socket.write_all(&asked.frame(&body)).await?,
             Say::Bytes(bytes) => socket.write_all(&bytes).await?,
@@ -204,7 +205,7 @@ pub(super) fn metadata(cluster_id: &str, brokers: &[(i32, u16)], topics: &[Metad
 
 /// A config with short time-outs.
 pub(super) fn config(bootstrap: Vec<String>) -> ClusterConfig {
-    let short = std::time::Duration::from_millis(300);
+    let short = std::time::Duration::from_millis(600);
     ClusterConfig {
         connect_timeout: short,
         request_timeout: short,

@@ -4,13 +4,13 @@
 //! (KIP-219). Whatever is sent meanwhile lies in socket buffers with its time-out running. So the connection holds it
 //! back; connections to other brokers, and for other purposes, go on.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::protocol::ApiKey;
 use tokio::time::Instant;
 
-use super::now;
+use super::{locked, now};
+use crate::protocol::ApiKey;
 use crate::protocol::primitives::Reader;
 
 /// Until when one connection sends nothing.
@@ -22,7 +22,7 @@ impl Throttle {
     pub(super) fn extend(&self, throttle_time_ms: i32) -> Option<Duration> {
         let wait = Duration::from_millis(u64::try_from(throttle_time_ms).unwrap_or(0)).min(LONGEST);
         let until = now() + wait;
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = locked(&self.0);
         if wait.is_zero() || known.is_some_and(|known| known >= until) {
             return None;
         }
@@ -38,7 +38,7 @@ impl Throttle {
     }
 
     fn until(&self) -> Option<Instant> {
-        let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut until = locked(&self.0);
         *until = until.filter(|until| *until > now());
         *until
     }

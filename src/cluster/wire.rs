@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::protocol::ApiKey;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -20,6 +19,7 @@ use super::error::{ClusterError, ConnectionFailure, Malformed, Peer};
 use super::frame_reader::{FrameReader, io_failure};
 use super::outgoing::Outgoing;
 use super::throttle::{Throttle, leading_throttle_time_ms};
+use crate::protocol::ApiKey;
 use crate::protocol::frame;
 use crate::protocol::produce_request::Segments;
 

@@ -49,7 +49,7 @@ impl Cluster {
             controller_id: (answer.controller_id.0 >= 0).then_some(answer.controller_id.0),
             brokers: brokers
                 .collect::<Result<_, _>>()
-                .map_err(|cause| broker.malformed(API, cause))?,
+                .map_err(|cause| broker.peer().malformed(API, cause))?,
         })
     }
 

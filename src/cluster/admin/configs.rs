@@ -99,7 +99,9 @@ impl Cluster {
             }
             None => {
                 let subject = topic(name);
-                Err(broker.malformed(ApiKey::DescribeConfigs, Malformed::Unanswered { subject }))
+                Err(broker
+                    .peer()
+                    .malformed(ApiKey::DescribeConfigs, Malformed::Unanswered { subject }))
             }
         };
         names.iter().map(find).collect()

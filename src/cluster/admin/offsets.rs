@@ -151,7 +151,7 @@ impl Cluster {
             Some(Asked {
                 partition: (topic, partition),
                 ..
-            }) => Err(connection.malformed(
+            }) => Err(connection.peer().malformed(
                 API,
                 Malformed::Unanswered {
                     subject: subject(topic, *partition),

@@ -25,7 +25,7 @@ impl Cluster {
         outcome(&broker, API, String::new, answer.error_code, None)?;
         match (answer.producer_id.0, answer.producer_epoch) {
             (id, epoch) if id >= 0 && epoch >= 0 => Ok((id, epoch)),
-            (id, epoch) => Err(broker.malformed(API, Malformed::ProducerId { id, epoch })),
+            (id, epoch) => Err(broker.peer().malformed(API, Malformed::ProducerId { id, epoch })),
         }
     }
 }

@@ -45,25 +45,14 @@ impl<'a> Retry<'a> {
     }
 
     /// Waits until the next attempt, or gives the error back if there should be none.
-    pub(super) async fn after(&mut self, error: ClusterError) -> Result<(), ClusterError> {
-        let refresh = match error.recovery() {
-            Recovery::None | Recovery::Stop => return Err(error),
-            Recovery::RefreshMetadata | Recovery::Reconnect => true,
-            Recovery::Backoff | Recovery::FindCoordinator | Recovery::ResetSession => false,
-        };
-        let config = self.cluster.config();
-        let patience = if error.is_unknown_topic() {
-            UNKNOWN_TOPIC_PATIENCE
-        } else {
-            config.admin_timeout
-        };
-        let deadline = self.begun + patience.min(config.admin_timeout);
+    async fn after(&mut self, error: ClusterError) -> Result<(), ClusterError> {
         let wait = self.backoff.next_wait();
+        let deadline = self.deadline(&error);
         if now() + wait >= deadline {
             return Err(error);
         }
         sleep(wait).await;
-        if refresh {
+        if matches!(error.recovery(), Recovery::RefreshMetadata | Recovery::Reconnect) {
             match timeout_at(deadline, self.cluster.refresh_metadata(self.topics.clone())).await {
                 Ok(Err(error)) if error.recovery() == Recovery::Stop => return Err(error),
                 // If the rest of the cluster is away too, the next attempt will tell.
@@ -72,11 +61,27 @@ impl<'a> Retry<'a> {
         }
         Ok(())
     }
+
+    /// Until when there is sense in another attempt after such an error.
+    fn deadline(&self, error: &ClusterError) -> Instant {
+        let longest = self.cluster.config().admin_timeout;
+        let patience = match error.recovery() {
+            Recovery::None | Recovery::Stop => Duration::ZERO,
+            _ if error.is_unknown_topic() => UNKNOWN_TOPIC_PATIENCE.min(longest),
+            Recovery::RefreshMetadata
+            | Recovery::Reconnect
+            | Recovery::Backoff
+            | Recovery::FindCoordinator
+            | Recovery::ResetSession => longest,
+        };
+        self.begun + patience
+    }
 }
 
 /// Many items, each with an answer of its own, at most `chunk` in a request.
 pub(super) struct Rounds<'a, I> {
     pub(super) cluster: &'a Cluster,
+    /// What to ask metadata about when it proves stale.
     pub(super) topics: TopicSelection,
     pub(super) items: Vec<I>,
     pub(super) chunk: usize,
@@ -94,49 +99,69 @@ impl<I: Clone> Rounds<'_, I> {
         F: Future<Output = Result<Vec<Result<T, ClusterError>>, ClusterError>>,
     {
         let mut retry = Retry::new(self.cluster, self.topics);
-        let mut answers: Vec<Option<Result<T, ClusterError>>> = self.items.iter().map(|_| None).collect();
-        let mut doubtful = vec![false; self.items.len()];
-        let mut open: Vec<usize> = (0..self.items.len()).collect();
-        while !open.is_empty() {
-            let mut reason = None;
-            for chunk in open.chunks(self.chunk) {
-                let items = chunk.iter().map(|&index| self.items[index].clone()).collect();
-                let mut answered = ask(items).await.map(Vec::into_iter);
-                for &index in chunk {
-                    let answer = match &mut answered {
-                        Ok(answers) => answers.next().expect("one answer for each item"),
-                        Err(error) => Err(error.clone()),
-                    };
-                    let answer = match answer {
-                        Err(error) if doubtful[index] => done(&error).ok_or(error),
-                        answer => answer,
-                    };
-                    if let Err(error) = &answer {
-                        doubtful[index] |= error.is_outcome_unknown();
-                        if is_passing(error) {
-                            reason = Some(error.clone());
-                        }
+        let mut items: Vec<_> = self.items.into_iter().map(Item::new).collect();
+        loop {
+            let mut open: Vec<_> = items.iter_mut().filter(|item| item.is_open(&retry)).collect();
+            for chunk in open.chunks_mut(self.chunk) {
+                match ask(chunk.iter().map(|item| item.what.clone()).collect()).await {
+                    Ok(answers) => {
+                        assert_eq!(answers.len(), chunk.len(), "one answer for each item");
+                        chunk
+                            .iter_mut()
+                            .zip(answers)
+                            .for_each(|(item, answer)| item.take(answer, &done));
                     }
-                    answers[index] = Some(answer);
+                    Err(error) => chunk.iter_mut().for_each(|item| item.take(Err(error.clone()), &done)),
                 }
             }
-            open.retain(|&index| matches!(&answers[index], Some(Err(error)) if is_passing(error)));
-            if let Some(error) = reason
-                && retry.after(error).await.is_err()
-            {
+            // The error with the most patience decides whether there is another round.
+            let errors = items.iter().filter_map(|item| item.answer.as_ref()?.as_ref().err());
+            let Some(error) = errors.max_by_key(|error| retry.deadline(error)).cloned() else {
+                break;
+            };
+            if retry.after(error).await.is_err() {
                 break;
             }
         }
-        self.items
-            .into_iter()
-            .zip(answers.into_iter().map(|answer| answer.expect("asked at least once")))
-            .collect()
+        let answered = |item: Item<I, T>| (item.what, item.answer.expect("each item has been asked about"));
+        items.into_iter().map(answered).collect()
     }
 }
 
-/// Whether another attempt may fare better.
-fn is_passing(error: &ClusterError) -> bool {
-    !matches!(error.recovery(), Recovery::None | Recovery::Stop)
+/// An item and the last answer about it.
+struct Item<I, T> {
+    what: I,
+    answer: Option<Result<T, ClusterError>>,
+    /// Whether an attempt may have succeeded of which we do not know it.
+    is_doubtful: bool,
+}
+
+impl<I, T> Item<I, T> {
+    fn new(what: I) -> Self {
+        Self {
+            what,
+            answer: None,
+            is_doubtful: false,
+        }
+    }
+
+    /// Whether it is worth asking.
+    fn is_open(&self, retry: &Retry<'_>) -> bool {
+        match &self.answer {
+            None => true,
+            Some(Ok(_)) => false,
+            Some(Err(error)) => now() < retry.deadline(error),
+        }
+    }
+
+    fn take(&mut self, answer: Result<T, ClusterError>, done: &impl Fn(&ClusterError) -> Option<T>) {
+        let answer = match answer {
+            Err(error) if self.is_doubtful => done(&error).ok_or(error),
+            answer => answer,
+        };
+        self.is_doubtful |= answer.as_ref().is_err_and(ClusterError::is_outcome_unknown);
+        self.answer = Some(answer);
+    }
 }
 
 /// A new topic is known to all brokers within moments.

@@ -201,7 +201,9 @@ fn in_order<'a>(
     let answers: HashMap<_, _> = answers.map(|(name, code, message)| (name, (code, message))).collect();
     let find = |name: &'a str| match answers.get(name) {
         Some(&(code, message)) => Ok(outcome(connection, api, || topic(name), code, message)),
-        None => Err(connection.malformed(api, Malformed::Unanswered { subject: topic(name) })),
+        None => Err(connection
+            .peer()
+            .malformed(api, Malformed::Unanswered { subject: topic(name) })),
     };
     asked.map(find).collect()
 }
