@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use kferry::record::{
-    BatchBuilder, BatchOptions, Codec, DecodeLimits, ProducerStamp, RawBatch, ReencodeOptions, Scanned, patch, reencode,
-    scan,
+    BatchBuilder, BatchOptions, Codec, DecodeLimits, ProducerStamp, RawBatch, ReencodeOptions, Scanned, patch,
+    reencode, scan,
 };
 
 fn main() {
@@ -15,7 +15,11 @@ fn log(codec: Codec, count: i64, records: i64) -> Bytes {
     let mut log = Vec::new();
     for i in 0..count {
         let base_offset = i * records;
-        let mut batch = BatchBuilder::new(BatchOptions { codec, base_offset, ..BatchOptions::default() });
+        let mut batch = BatchBuilder::new(BatchOptions {
+            codec,
+            base_offset,
+            ..BatchOptions::default()
+        });
         for record in 0..records {
             let value: Vec<u8> = (0..1000_u32).map(|byte| (byte * 7 + record as u32) as u8).collect();
             batch.push(1_700_000_000_000 + record, Some(b"key"), Some(&value), &[]);
@@ -41,13 +45,19 @@ fn scan_1000_batches(bencher: divan::Bencher<'_, '_>) {
 #[divan::bench]
 fn verify_128_kib(bencher: divan::Bencher<'_, '_>) {
     let batch = first_batch(log(Codec::None, 1, 128));
-    bencher.counter(divan::counter::BytesCount::new(batch.bytes.len())).bench_local(|| batch.verify_crc());
+    bencher
+        .counter(divan::counter::BytesCount::new(batch.bytes.len()))
+        .bench_local(|| batch.verify_crc());
 }
 
 #[divan::bench(args = [1, 128, 900])]
 fn patch_header(bencher: divan::Bencher<'_, '_>, records: i64) {
     let header = first_batch(log(Codec::None, 1, records)).header;
-    let stamp = ProducerStamp { producer_id: 4000, producer_epoch: 1, base_sequence: 77 };
+    let stamp = ProducerStamp {
+        producer_id: 4000,
+        producer_epoch: 1,
+        base_sequence: 77,
+    };
     bencher.bench_local(|| patch::for_produce(divan::black_box(&header), divan::black_box(stamp)));
 }
 

@@ -11,7 +11,10 @@ pub(crate) fn dump(cluster: &dyn Cluster, topic: &str, isolation: Isolation) -> 
     let dir = tools::scratch("librdkafka");
     let file = dir.join(topic);
     let path = file.to_str().expect("a path in UTF-8");
-    run("librdkafka_dump.py", &[&cluster.bootstrap(), topic, isolation.name(), path]);
+    run(
+        "librdkafka_dump.py",
+        &[&cluster.bootstrap(), topic, isolation.name(), path],
+    );
     let dump = Dump::read(&file);
     let _ = std::fs::remove_dir_all(dir);
     dump
@@ -19,7 +22,10 @@ pub(crate) fn dump(cluster: &dyn Cluster, topic: &str, isolation: Isolation) -> 
 
 /// Two members of a group share a topic with so many records, and a transaction commits a group's offsets.
 pub(crate) fn group(cluster: &dyn Cluster, topic: &str, records: usize) {
-    run("librdkafka_group.py", &[&cluster.bootstrap(), topic, &records.to_string()]);
+    run(
+        "librdkafka_group.py",
+        &[&cluster.bootstrap(), topic, &records.to_string()],
+    );
 }
 
 fn run(script: &str, args: &[&str]) {

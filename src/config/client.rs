@@ -52,7 +52,10 @@ impl ClientProperties {
             };
             match property.key.as_str() {
                 "client.id" if property.value.len() > MAX_CLIENT_ID => {
-                    return Err(ClientPropertiesError::ClientId { line, len: property.value.len() });
+                    return Err(ClientPropertiesError::ClientId {
+                        line,
+                        len: property.value.len(),
+                    });
                 }
                 "client.id" => client.client_id = Some(property.value.clone()),
                 "request.timeout.ms" => client.request_timeout = milliseconds()?,
@@ -80,7 +83,10 @@ mod tests {
     fn a_client_id_that_fits_no_request_is_refused() {
         let properties = |len| ClientProperties::parse(&format!("client.id={}", "c".repeat(len)));
         assert!(properties(MAX_CLIENT_ID).is_ok());
-        let error = ClientPropertiesError::ClientId { line: 1, len: MAX_CLIENT_ID + 1 };
+        let error = ClientPropertiesError::ClientId {
+            line: 1,
+            len: MAX_CLIENT_ID + 1,
+        };
         assert_eq!(properties(MAX_CLIENT_ID + 1), Err(error));
     }
 

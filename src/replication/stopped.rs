@@ -11,7 +11,10 @@ use crate::protocol::error_code::ErrorCode;
 
 #[derive(Debug, Clone, Error)]
 pub enum Stopped {
-    #[error("source: offsets {from} to {to} (exclusive) are gone from the source's log before they were copied")]
+    #[error(
+        "source: offsets {from} to {to} (exclusive) are gone from the source's log before they were copied; to go on \
+         without them, begin under another name (--flow), or delete the ledger"
+    )]
     SourceGap { from: SourceOffset, to: SourceOffset },
     #[error(
         "source: the log was truncated: it ends at {log_end}, {position} was the next offset to copy; the target holds \
@@ -30,7 +33,10 @@ pub enum Stopped {
         epoch: i32,
         end: SourceOffset,
     },
-    #[error("source: the topic was deleted and created anew (its id changed)")]
+    #[error(
+        "source: the topic was deleted and created anew (its id changed); to copy the new one, begin under another name \
+         (--flow, --prefix)"
+    )]
     SourceRecreated,
     #[error("source: the topic does not exist any more")]
     SourceDeleted,

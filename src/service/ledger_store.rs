@@ -83,7 +83,7 @@ impl LedgerStore {
     ) -> Result<(Self, Memory), LedgerStoreError> {
         let topic: Arc<str> = Arc::from(topic);
         let lanes = ensure_topic(&target, &topic, replication_factor).await?;
-        let store = Self { target, topic, lanes };
+        let mut store = Self { target, topic, lanes };
         let (flow, memory) = store.load().await?;
         match flow {
             Some(flow) if flow.source_cluster_id != source_cluster_id => Err(LedgerStoreError::OtherSource {
@@ -91,7 +91,10 @@ impl LedgerStore {
                 found: flow.source_cluster_id,
                 expected: source_cluster_id.to_owned(),
             }),
-            Some(_) => Ok((store, memory)),
+            Some(flow) => {
+                store.lanes = flow.lanes; // Somebody may have added partitions to the topic since.
+                Ok((store, memory))
+            }
             None => {
                 let flow = FlowRecord {
                     source_cluster_id: source_cluster_id.to_owned(),

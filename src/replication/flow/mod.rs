@@ -148,7 +148,10 @@ impl FlowReplicator {
             limits,
             budget,
             rate,
-            dirty: (0..members.len()).collect(),
+            // What is stopped from the start keeps its old checkpoint, which says why: written anew, it would not.
+            dirty: (0..members.len())
+                .filter(|index| !newly_stopped.contains(index))
+                .collect(),
             members,
             sources: BTreeMap::new(),
             targets: BTreeMap::new(),

@@ -20,6 +20,10 @@ fn start_of_time() -> Instant {
 
 /// One partition between two brokers; nothing else is ever due.
 fn flow(limits: FlowLimits) -> FlowReplicator {
+    flow_of(limits, None)
+}
+
+fn flow_of(limits: FlowLimits, stopped: Option<Stopped>) -> FlowReplicator {
     let start = PartitionStart {
         topic: "t".into(),
         target_topic: "t".into(),
@@ -36,7 +40,7 @@ fn flow(limits: FlowLimits) -> FlowReplicator {
     };
     let partition = FlowPartition {
         start,
-        stopped: None,
+        stopped,
         max_batch_bytes: 1 << 20,
         keep_append_time: true,
     };
@@ -126,4 +130,86 @@ fn a_partition_that_was_full_is_fetched_again_as_soon_as_it_sends() {
         matches!(next_job(&mut flow, now), Some(Action::Fetch(_))),
         "and room for a third"
     );
+}
+
+#[test]
+fn what_is_stopped_from_the_start_keeps_its_checkpoint() {
+    let now = start_of_time();
+    let limits = FlowLimits::for_memory(64 << 20, 1, 8);
+    let mut flow = flow_of(limits, Some(Stopped::SourceRecreated));
+    while let Some(action) = flow.poll_action(now) {
+        assert!(matches!(action, Action::RefreshMetadata(_)), "{action:?}");
+    }
+    assert!(flow.is_finished());
+    assert_eq!(flow.take_newly_stopped(), [0]);
+}
+
+#[test]
+fn a_drained_flow_ends_when_all_on_its_way_has_arrived() {
+    let now = start_of_time();
+    let mut flow = flow(FlowLimits::for_memory(64 << 20, 1, 8));
+    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
+        panic!("a fetch is due")
+    };
+    answer_fetch(&mut flow, now, job, 3);
+    let Some(Action::Produce(job)) = next_job(&mut flow, now) else {
+        panic!("a batch is ready")
+    };
+    flow.drain();
+    assert!(!flow.is_finished(), "a batch is on its way");
+    let outcomes = vec![(
+        0,
+        job.batches[0].sequence,
+        ProduceOutcome::Acked {
+            base_offset: TargetOffset(0),
+        },
+    )];
+    flow.handle(
+        now,
+        Event::Produced {
+            slot: job.slot,
+            outcomes,
+        },
+    );
+    let later = now + Duration::from_secs(5);
+    while let Some(job) = next_job(&mut flow, later) {
+        assert!(
+            !matches!(job, Action::Produce(_)),
+            "what was not sent stays at the source"
+        );
+    }
+    assert!(flow.is_finished());
+    assert_eq!(flow.partition(0).acked_position(), SourceOffset(1));
+}
+
+#[test]
+fn a_source_that_moves_is_fetched_from_its_new_leader() {
+    let now = start_of_time();
+    let mut flow = flow(FlowLimits::for_memory(64 << 20, 1, 8));
+    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
+        panic!("a fetch is due")
+    };
+    let moved = vec![Leader::Known {
+        broker: 2,
+        epoch: 1,
+        topic_id: Uuid::nil(),
+    }];
+    flow.handle(
+        now,
+        Event::Leaders {
+            end: End::Source,
+            leaders: moved,
+        },
+    );
+    assert!(
+        next_job(&mut flow, now).is_none(),
+        "the old leader's answer is still awaited"
+    );
+    let cause = "gone".to_owned();
+    flow.handle(now, Event::FetchFailed { slot: job.slot, cause });
+    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
+        panic!("a fetch is due")
+    };
+    assert_eq!(job.slot.broker, 2);
+    assert_eq!(job.partitions[0].leader_epoch, 1);
 }
