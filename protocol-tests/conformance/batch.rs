@@ -87,6 +87,32 @@ impl Batch {
         Self::built(builder)
     }
 
+    /// A record of now for each key.
+    pub(crate) fn keyed(producer: ProducerStamp, keys: &[&str]) -> Self {
+        let producer = Some(producer).filter(|producer| *producer != ProducerStamp::NONE);
+        let mut builder = BatchBuilder::new(BatchOptions {
+            producer,
+            ..BatchOptions::default()
+        });
+        for key in keys {
+            builder.push(now_ms(), Some(key.as_bytes()), Some(b"value"), &[]);
+        }
+        Self::built(builder)
+    }
+
+    /// Three records of different times; the one in the middle deletes the key.
+    pub(crate) fn deleting(producer: ProducerStamp, key: &str) -> Self {
+        let producer = Some(producer);
+        let mut builder = BatchBuilder::new(BatchOptions {
+            producer,
+            ..BatchOptions::default()
+        });
+        builder.push(now_ms() - 20, Some(b"before"), Some(b"value"), &[]);
+        builder.push(now_ms() - 10, Some(key.as_bytes()), None, &[]);
+        builder.push(now_ms(), Some(b"after"), Some(b"value"), &[]);
+        Self::built(builder)
+    }
+
     /// One record without a key.
     pub(crate) fn without_key() -> Self {
         let mut builder = BatchBuilder::new(BatchOptions::default());
@@ -164,6 +190,13 @@ impl Batch {
     /// What follows the header.
     pub(crate) fn payload(&self) -> &[u8] {
         &self.0[61..]
+    }
+
+    pub(crate) fn raw(&self) -> RawBatch {
+        RawBatch {
+            header: self.header(),
+            bytes: self.bytes(),
+        }
     }
 
     pub(crate) fn header(&self) -> BatchHeader {

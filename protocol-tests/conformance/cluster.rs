@@ -5,50 +5,80 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest, TopicName};
+use kafka_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest, TopicName};
 use kferry::protocol::error_code::ErrorCode;
 use kferry::sandbox::{Sandbox, SandboxOptions};
-use uuid::Uuid;
 
-use crate::kafka::{self, Version};
+use crate::kafka::{self, KafkaCluster, Version};
 use crate::probe::{Probe, text};
 
 /// The longest take a second or two, or a session's six. A machine may be busy.
 const CASE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A day, which is Kafka's default.
+const PRODUCER_EXPIRATION_MS: i64 = 24 * 3_600_000;
+
 /// A cluster of one broker that a case may do anything with, and a connection to it that no other case has.
 pub(crate) struct TestCluster {
-    release: Version,
+    backing: Backing,
     pub(crate) probe: Probe,
-    /// Ends with the case.
-    _sandbox: Option<Sandbox>,
+}
+
+enum Backing {
+    Sandbox(Sandbox),
+    /// Other cases use it as well.
+    Shared(&'static KafkaCluster),
+    Own(KafkaCluster),
 }
 
 impl TestCluster {
     /// It stands for the newest release.
     pub(crate) async fn sandbox() -> Self {
         let sandbox = Sandbox::start(SandboxOptions::default()).await.expect("a sandbox");
-        let probe = Probe::connect(&sandbox.bootstrap()).await;
-        Self {
-            release: Version::V4,
-            probe,
-            _sandbox: Some(sandbox),
-        }
+        Self::of(Backing::Sandbox(sandbox)).await
     }
 
     pub(crate) async fn kafka(release: Version) -> Self {
-        let probe = Probe::connect(&kafka::shared(release).bootstrap()).await;
-        Self {
-            release,
-            probe,
-            _sandbox: None,
+        Self::of(Backing::Shared(kafka::shared(release))).await
+    }
+
+    /// A Kafka for this case alone, which may be restarted.
+    pub(crate) async fn own_kafka(release: Version) -> Self {
+        Self::of(Backing::Own(KafkaCluster::start(release, &[]))).await
+    }
+
+    async fn of(backing: Backing) -> Self {
+        let probe = Probe::connect(&backing.bootstrap()).await;
+        Self { backing, probe }
+    }
+
+    /// The same after its broker has been stopped and started again.
+    pub(crate) async fn restarted(self) -> Self {
+        match &self.backing {
+            Backing::Sandbox(sandbox) => sandbox.with_core(|core| core.restart_broker(1, PRODUCER_EXPIRATION_MS)),
+            Backing::Own(kafka) => {
+                kafka.stop();
+                kafka.start_again();
+            }
+            Backing::Shared(_) => panic!("a broker that others use is not restarted"),
+        }
+        Self::of(self.backing).await
+    }
+
+    /// The sandbox's cleaner runs when it is told to, Kafka's all the time.
+    pub(crate) fn run_cleaner(&self, topic: &str) {
+        if let Backing::Sandbox(sandbox) = &self.backing {
+            sandbox.with_core(|core| core.compact(topic, 0)).expect("a partition");
         }
     }
 
     /// What the cluster behaves like.
     pub(crate) fn release(&self) -> Version {
-        self.release
+        match &self.backing {
+            Backing::Sandbox(_) => Version::V4,
+            Backing::Shared(kafka) => kafka.version(),
+            Backing::Own(kafka) => kafka.version(),
+        }
     }
 
     /// A connection more.
@@ -72,10 +102,7 @@ impl TestCluster {
             }
         };
         assert_eq!(error, ErrorCode::None, "creates {name}");
-        // A topic is there before its leader knows of it.
-        while self.probe.latest(name).await.is_err() {
-            tokio::task::yield_now().await;
-        }
+        self.probe.until_served(name).await;
     }
 
     pub(crate) async fn try_create_topic(&self, name: &str, configs: &[(&str, &str)]) -> ErrorCode {
@@ -105,13 +132,15 @@ impl TestCluster {
             tokio::task::yield_now().await;
         }
     }
+}
 
-    pub(crate) async fn topic_id(&self, name: &str) -> Uuid {
-        let topic = MetadataRequestTopic::default().with_name(Some(TopicName(text(name))));
-        let request = MetadataRequest::default()
-            .with_topics(Some(vec![topic]))
-            .with_allow_auto_topic_creation(false);
-        self.probe.send(10, &request).await.topics[0].topic_id
+impl Backing {
+    fn bootstrap(&self) -> String {
+        match self {
+            Self::Sandbox(sandbox) => sandbox.bootstrap(),
+            Self::Shared(kafka) => kafka.bootstrap(),
+            Self::Own(kafka) => kafka.bootstrap(),
+        }
     }
 }
 

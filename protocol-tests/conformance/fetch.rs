@@ -244,7 +244,7 @@ async fn the_id_of_a_topic_that_was_made_anew_is_refused(cluster: &TestCluster) 
         return; // It fetches by name only.
     }
     let topic = cluster.topic(&[]).await;
-    let old = cluster.topic_id(&topic).await;
+    let old = cluster.probe.metadata(&topic).await.topic_id;
     assert_eq!(error(cluster.probe.fetch(&by_id(old, 0)).await), ErrorCode::None);
     cluster.delete_topic(&topic).await;
     assert_eq!(
@@ -259,7 +259,7 @@ async fn the_id_of_a_topic_that_was_made_anew_is_refused(cluster: &TestCluster) 
         ErrorCode::UnknownTopicId,
         "made anew"
     );
-    let new = cluster.topic_id(&topic).await;
+    let new = cluster.probe.metadata(&topic).await.topic_id;
     assert_ne!(old, new);
     assert_eq!(error(cluster.probe.fetch(&by_id(new, 0)).await), ErrorCode::None);
 }
@@ -271,7 +271,7 @@ async fn a_topic_made_anew_in_a_session_is_another(cluster: &TestCluster) {
     let topic = cluster.topic(&[]).await;
     let open = Fetch {
         session_epoch: 0,
-        ..by_id(cluster.topic_id(&topic).await, 0)
+        ..by_id(cluster.probe.metadata(&topic).await.topic_id, 0)
     };
     let session_id = cluster.probe.send(13, &open.request()).await.session_id;
     assert_ne!(session_id, 0);

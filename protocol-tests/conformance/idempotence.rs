@@ -2,11 +2,11 @@
 
 use kafka_protocol::messages::InitProducerIdRequest;
 use kferry::protocol::error_code::ErrorCode;
-use kferry::record::BatchOptions;
+use kferry::record::{BatchOptions, DecodeLimits, decode};
 
-use crate::batch::{Batch, now_ms, stamp};
+use crate::batch::{Batch, batches, now_ms, stamp};
 use crate::cluster::TestCluster;
-use crate::probe::{Fetch, Produce, only_partition};
+use crate::probe::{Fetch, Probe, Produce, only_partition};
 
 cases! {
     a_retry_of_the_last_five_batches_is_answered_as_before,
@@ -21,6 +21,7 @@ cases! {
     sequences_wrap_to_zero,
     producers_without_a_transactional_id_get_new_ids_of_epoch_zero,
     producers_do_not_disturb_each_other,
+    racing_writers_leave_each_record_once_and_in_order,
 }
 
 /// One that no coordinator has given out: leaders do not ask.
@@ -237,4 +238,62 @@ async fn producers_do_not_disturb_each_other(cluster: &TestCluster) {
     }
     let fetched = cluster.probe.fetch(&Fetch::from(&topic, 0)).await;
     assert_eq!(fetched.high_watermark, 9);
+}
+
+/// How many records the racing writers have to write.
+const STREAM: usize = 400;
+
+/// Three writers of one stream that know nothing of each other: sequence and place in the stream are the same, and the
+/// leader takes only what comes next.
+async fn racing_writers_leave_each_record_once_and_in_order(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let probes = [
+        cluster.another_probe().await,
+        cluster.another_probe().await,
+        cluster.another_probe().await,
+    ];
+
+    let [first, second, third] = probes.each_ref().map(|probe| write_stream(probe, &topic));
+    tokio::join!(first, second, third);
+
+    let whole = Fetch::from(&topic, 0);
+    let fetched = cluster.probe.fetch(&whole).await;
+    let keys = batches(fetched.records.expect("records"))
+        .into_iter()
+        .flat_map(|batch| {
+            let decoded = decode(&batch, &DecodeLimits::default()).expect("records");
+            let keys = decoded
+                .records()
+                .map(|record| record.expect("a record").key.expect("a key").to_vec());
+            keys.collect::<Vec<_>>()
+        });
+    let expected: Vec<_> = (0..STREAM).map(|place| place.to_string().into_bytes()).collect();
+    assert_eq!(keys.collect::<Vec<_>>(), expected);
+}
+
+/// Writes what is missing of the stream in slices of random length, several at a time, until nothing is.
+async fn write_stream(probe: &Probe, topic: &str) {
+    loop {
+        let mut next = probe
+            .last_sequence(topic, PRODUCER)
+            .await
+            .map_or(0, |last| last as usize + 1);
+        if next == STREAM {
+            return;
+        }
+        let mut answers = Vec::new();
+        while answers.len() < 5 && next < STREAM {
+            let end = STREAM.min(next + fastrand::usize(1..8));
+            let keys: Vec<_> = (next..end).map(|place| place.to_string()).collect();
+            let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+            let batch = Batch::keyed(stamp(PRODUCER, 0, next as i32), &keys);
+            answers.push(probe.start(8, &Produce::to(topic, &batch).request()));
+            next = end;
+        }
+        for answer in answers {
+            let error = only_partition(&answer.await.expect("an answer")).error;
+            let expected = [ErrorCode::None, ErrorCode::OutOfOrderSequenceNumber];
+            assert!(expected.contains(&error), "{error:?}");
+        }
+    }
 }

@@ -108,7 +108,7 @@ async fn an_unknown_topic_is_not_found(cluster: &TestCluster) {
 }
 
 /// The error, and where the log begins now.
-async fn delete_records(cluster: &TestCluster, topic: &str, before: i64) -> (ErrorCode, i64) {
+pub(crate) async fn delete_records(cluster: &TestCluster, topic: &str, before: i64) -> (ErrorCode, i64) {
     let partition = DeleteRecordsPartition::default().with_offset(before);
     let topic = DeleteRecordsTopic::default()
         .with_name(TopicName(text(topic)))

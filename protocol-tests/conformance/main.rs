@@ -9,6 +9,7 @@
 //! | [`produce`], [`timestamps`] | what a leader refuses, and what it makes of the rest |
 //! | [`idempotence`] | sequences, epochs, retries |
 //! | [`fetch`], [`list_offsets`] | reading |
+//! | [`compaction`], [`restarts`] | what the cleaner and a restart leave behind |
 //! | [`transactions`] | markers, fencing, what readers of committed records see |
 //! | [`topics`] | creating and describing topics |
 //! | [`groups`] | consumer groups and their offsets |
@@ -45,6 +46,7 @@ macro_rules! cases {
 mod batch;
 mod clients;
 mod cluster;
+mod compaction;
 mod fetch;
 mod groups;
 mod idempotence;
@@ -52,6 +54,7 @@ mod list_offsets;
 mod member;
 mod probe;
 mod produce;
+mod restarts;
 mod timestamps;
 mod topics;
 mod transaction;

@@ -4,14 +4,18 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
+use kafka_protocol::messages::describe_producers_response::ProducerState;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
-    BrokerId, FetchRequest, FindCoordinatorRequest, ListOffsetsRequest, ProduceRequest, ProduceResponse, TopicName,
-    TransactionalId,
+    BrokerId, DescribeProducersRequest, FetchRequest, FindCoordinatorRequest, ListOffsetsRequest, MetadataRequest,
+    ProduceRequest, ProduceResponse, TopicName, TransactionalId,
 };
 use kafka_protocol::protocol::{Decodable, Request, StrBytes};
 use kferry::cluster::{Cluster, ClusterConfig, ClusterError, Connection, Purpose, Side};
@@ -226,6 +230,41 @@ impl Probe {
     /// The high watermark, for readers of all records.
     pub(crate) async fn latest(&self, topic: &str) -> Result<i64, ErrorCode> {
         self.list_offset(topic, -1, false).await.map(|(offset, _)| offset)
+    }
+
+    /// A topic is there before its leader knows of it, be it new or the broker; and the leader may lead it before it
+    /// knows that there is one.
+    pub(crate) async fn until_served(&self, topic: &str) {
+        while self.latest(topic).await.is_err() || self.metadata(topic).await.error_code != 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub(crate) async fn metadata(&self, topic: &str) -> MetadataResponseTopic {
+        let topic = MetadataRequestTopic::default().with_name(Some(TopicName(text(topic))));
+        let request = MetadataRequest::default()
+            .with_topics(Some(vec![topic]))
+            .with_allow_auto_topic_creation(false);
+        self.send(10, &request).await.topics.remove(0)
+    }
+
+    /// The producers that the leader knows.
+    pub(crate) async fn producers(&self, topic: &str) -> Vec<ProducerState> {
+        let wanted = TopicRequest::default()
+            .with_name(TopicName(text(topic)))
+            .with_partition_indexes(vec![0]);
+        let request = DescribeProducersRequest::default().with_topics(vec![wanted]);
+        let mut response = self.send(0, &request).await;
+        response.topics.remove(0).partitions.remove(0).active_producers
+    }
+
+    /// The last sequence of a producer, if the leader knows it.
+    pub(crate) async fn last_sequence(&self, topic: &str, producer_id: i64) -> Option<i32> {
+        let producers = self.producers(topic).await;
+        let known = producers
+            .iter()
+            .find(|producer| producer.producer_id.0 == producer_id)?;
+        Some(known.last_sequence)
     }
 
     /// The offset for a timestamp or for one of the special ones, and the timestamp found.

@@ -1,8 +1,8 @@
 //! Transactions: markers, fencing, and what readers of committed records see.
 
-use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::fetch_response::PartitionData;
-use kafka_protocol::messages::{DescribeProducersRequest, TopicName};
+use kafka_protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
+use kafka_protocol::messages::{ProducerId, TopicName, WriteTxnMarkersRequest};
 use kferry::protocol::error_code::ErrorCode;
 
 use crate::batch::{Batch, batches, stamp};
@@ -28,6 +28,7 @@ cases! {
     a_transaction_without_partitions_cannot_be_ended,
     the_coordinator_refuses_an_old_epoch,
     producers_can_be_described,
+    markers_can_be_written_by_hand,
 }
 
 async fn an_open_transaction_hides_its_records_and_all_behind_them(cluster: &TestCluster) {
@@ -314,12 +315,7 @@ async fn producers_can_be_described(cluster: &TestCluster) {
     let topic = cluster.topic(&[]).await;
     let old = Transactional::new(cluster).await;
     let describe = async || {
-        let wanted = TopicRequest::default()
-            .with_name(TopicName(text(&topic)))
-            .with_partition_indexes(vec![0]);
-        let request = DescribeProducersRequest::default().with_topics(vec![wanted]);
-        let response = cluster.probe.send(0, &request).await;
-        let producers = response.topics[0].partitions[0].active_producers.clone();
+        let producers = cluster.probe.producers(&topic).await;
         let seen = producers.iter().map(|producer| {
             assert_eq!(producer.producer_id.0, old.id);
             (
@@ -347,6 +343,42 @@ async fn producers_can_be_described(cluster: &TestCluster) {
     assert_eq!(describe().await, [(epoch + 1, 1, 9)], "in a transaction");
     new.end(true).await;
     assert_eq!(describe().await, [(epoch + 1, 1, -1)]);
+}
+
+async fn markers_can_be_written_by_hand(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let producer = 1 << 40;
+    let at = |epoch, sequence| Batch::by(stamp(producer, epoch, sequence), 1);
+    let markers = async |epoch: i16, coordinator_epoch: i32, count: usize| {
+        let topic = WritableTxnMarkerTopic::default()
+            .with_name(TopicName(text(&topic)))
+            .with_partition_indexes(vec![0]);
+        let marker = WritableTxnMarker::default()
+            .with_producer_id(ProducerId(producer))
+            .with_producer_epoch(epoch)
+            .with_coordinator_epoch(coordinator_epoch)
+            .with_transaction_result(true)
+            .with_topics(vec![topic]);
+        let request = WriteTxnMarkersRequest::default().with_markers(vec![marker; count]);
+        let response = cluster.probe.send(1, &request).await;
+        ErrorCode::from_wire(response.markers[0].topics[0].partitions[0].error_code)
+    };
+    assert_eq!(cluster.probe.produce_error(&topic, &at(1, 0)).await, ErrorCode::None);
+
+    assert_eq!(markers(1, 3, 10).await, ErrorCode::None);
+    assert_eq!(cluster.probe.latest(&topic).await, Ok(11), "each takes an offset");
+    assert_eq!(
+        cluster.probe.produce_error(&topic, &at(1, 1)).await,
+        ErrorCode::None,
+        "the stream goes on"
+    );
+    assert_eq!(markers(0, 3, 1).await, ErrorCode::InvalidProducerEpoch);
+    assert_eq!(markers(1, 2, 1).await, ErrorCode::TransactionCoordinatorFenced);
+    assert_eq!(markers(2, 3, 1).await, ErrorCode::None);
+    assert_eq!(
+        cluster.probe.produce_error(&topic, &at(1, 2)).await,
+        ErrorCode::InvalidProducerEpoch
+    );
 }
 
 /// Producer id and first offset of each.

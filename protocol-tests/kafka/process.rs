@@ -74,6 +74,8 @@ impl Tethered {
     }
 
     pub(crate) fn wait(&mut self) {
+        // Waiting would close it, and cut the tether of a process that is still cleaning up.
+        let _tether = self.process.stdin.take();
         self.process.wait().expect("a process of ours can be waited for");
     }
 
