@@ -65,6 +65,8 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct State {
     cluster: Cluster,
+    /// When the timer will look again; `i64::MAX` stands for never.
+    timer_ms: i64,
     connections: HashMap<ConnectionId, mpsc::UnboundedSender<Answer>>,
 }
 
@@ -97,6 +99,7 @@ impl Sandbox {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 cluster: Cluster::new(options.settings, brokers),
+                timer_ms: i64::MAX,
                 connections: HashMap::new(),
             }),
             sooner: Notify::new(),
@@ -179,8 +182,11 @@ impl Shared {
                 state.connections.remove(&id);
             }
         }
-        drop(state);
-        self.sooner.notify_one();
+        let deadline_ms = state.cluster.next_deadline().unwrap_or(i64::MAX);
+        if deadline_ms < state.timer_ms {
+            state.timer_ms = deadline_ms;
+            self.sooner.notify_one();
+        }
     }
 
     /// A panic in the core is a mistake of ours, and not made better by a second one in every other task.
@@ -208,17 +214,14 @@ async fn accept(shared: Arc<Shared>, broker: i32, listener: TcpListener) {
 /// Lets the cluster know when something is due.
 async fn keep_time(shared: Arc<Shared>) {
     loop {
-        let now = now_ms();
-        let deadline = shared.lock().cluster.next_deadline();
-        let wait = deadline.map_or(Duration::MAX, |deadline| {
-            Duration::from_millis(u64::try_from(deadline - now).unwrap_or(0))
-        });
-        if wait.is_zero() {
+        let wait = {
             let mut state = shared.lock();
-            let actions = state.cluster.poll(now);
+            let actions = state.cluster.poll(now_ms());
+            state.timer_ms = state.cluster.next_deadline().unwrap_or(i64::MAX);
+            let wait = u64::try_from(state.timer_ms.saturating_sub(now_ms())).unwrap_or(0);
             shared.dispatch(state, actions);
-            continue;
-        }
+            Duration::from_millis(wait)
+        };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = shared.sooner.notified() => {}

@@ -93,7 +93,7 @@ impl Fault {
         self
     }
 
-    /// Only requests that name this partition count.
+    /// Only requests that name this partition count: of Produce, Fetch (sessions included) and ListOffsets.
     pub fn on_partition(mut self, topic: &str, partition: i32) -> Self {
         self.partition = Some((topic.to_owned(), partition));
         self

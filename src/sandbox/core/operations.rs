@@ -2,7 +2,7 @@
 //!
 //! Clients that wait get their answers from the next [`poll`](Cluster::poll).
 
-use super::log::{Isolation, StoredBatch};
+use super::log::{Isolation, StoredBatch, StoredRecord};
 use super::topics::{Partition, Topic, topic_name};
 use super::{CloseReason, Cluster, ConnectionId};
 
@@ -25,6 +25,20 @@ impl Cluster {
     /// All batches of a partition, in order.
     pub fn batches(&self, topic: &str, partition: i32) -> Result<Vec<StoredBatch>, NoSuchPartition> {
         Ok(self.partition(topic, partition)?.log.batches().cloned().collect())
+    }
+
+    /// The records of a partition that a consumer gets.
+    ///
+    /// # Panics
+    /// Where a batch cannot be read: a test that has produced one knows why.
+    pub fn records(
+        &self,
+        topic: &str,
+        partition: i32,
+        isolation: Isolation,
+    ) -> Result<Vec<StoredRecord>, NoSuchPartition> {
+        let records = self.partition(topic, partition)?.log.records(isolation);
+        Ok(records.unwrap_or_else(|error| panic!("{topic}-{partition} has a batch that nobody can read: {error}")))
     }
 
     /// Makes another broker the leader, or none.
@@ -288,6 +302,36 @@ mod tests {
 
         let zombie = client.produce("t", 0, batch_with(stamped(7, 0, 99), &["b"]));
         assert_eq!(code(zombie.error_code), ErrorCode::None);
+    }
+
+    #[test]
+    fn records_come_out_as_a_consumer_sees_them() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[]);
+        client.produce("t", 0, batch(&["a", "b"]));
+        let identity = client.begin("x", "t", 0);
+        client.produce_in("x", "t", 0, batch_with(transactional(identity, 0), &["aborted"]));
+        client.end("x", identity, false);
+        client.produce("t", 0, batch(&["c"]));
+        client.cluster.delete_records("t", 0, 1).unwrap();
+        let keys = |isolation| {
+            let records = client.cluster.records("t", 0, isolation).unwrap();
+            let each = records.into_iter().map(|record| (record.offset, record.key.unwrap()));
+            each.map(|(offset, key)| (offset, String::from_utf8(key.into()).unwrap()))
+                .collect::<Vec<_>>()
+        };
+        let pairs = |pairs: &[(i64, &str)]| {
+            pairs
+                .iter()
+                .map(|&(offset, key)| (offset, key.to_owned()))
+                .collect::<Vec<_>>()
+        };
+
+        assert_eq!(keys(Isolation::ReadCommitted), pairs(&[(1, "b"), (4, "c")]));
+        assert_eq!(
+            keys(Isolation::ReadUncommitted),
+            pairs(&[(1, "b"), (2, "aborted"), (4, "c")])
+        );
     }
 
     #[test]

@@ -128,3 +128,66 @@ fn broker_entries(cluster: &Cluster, id: &str) -> Result<Vec<DescribeConfigsReso
         })
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::core::testing::{TestClient, code};
+
+    fn ask(client: &mut TestClient, resource: DescribeConfigsResource) -> DescribeConfigsResult {
+        let request = DescribeConfigsRequest::default()
+            .with_resources(vec![resource])
+            .with_include_synonyms(true);
+        client.call(3, &request).results.remove(0)
+    }
+
+    fn resource(resource_type: i8, name: &str) -> DescribeConfigsResource {
+        DescribeConfigsResource::default()
+            .with_resource_type(resource_type)
+            .with_resource_name(text(name))
+            .with_configuration_keys(None)
+    }
+
+    #[test]
+    fn every_setting_says_where_it_comes_from() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[("retention.ms", "1000")]);
+
+        let described = ask(&mut client, resource(TOPIC, "t"));
+
+        assert_eq!(described.configs.len(), DEFINITIONS.len());
+        for entry in described.configs {
+            let is_set = entry.name.as_str() == "retention.ms";
+            let source = if is_set { DYNAMIC_TOPIC_CONFIG } else { DEFAULT_CONFIG };
+            assert_eq!(entry.config_source, source, "{}", entry.name);
+            assert_eq!(entry.synonyms.len(), if is_set { 2 } else { 1 });
+        }
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_told() {
+        let mut client = TestClient::of(1);
+        client.create_topic("t", 1, &[]);
+        let keys = vec![text("flush.ms"), text("unheard.of")];
+
+        let described = ask(&mut client, resource(TOPIC, "t").with_configuration_keys(Some(keys)));
+
+        let names: Vec<_> = described.configs.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, ["flush.ms"]);
+    }
+
+    #[test]
+    fn what_does_not_exist_has_no_configuration() {
+        let mut client = TestClient::of(1);
+        for (resource_type, name, expected) in [
+            (TOPIC, "t", ErrorCode::UnknownTopicOrPartition),
+            (BROKER, "7", ErrorCode::InvalidRequest),
+            (BROKER, "one", ErrorCode::InvalidRequest),
+            (99, "x", ErrorCode::InvalidRequest),
+            (BROKER, "1", ErrorCode::None),
+        ] {
+            let described = ask(&mut client, resource(resource_type, name));
+            assert_eq!(code(described.error_code), expected, "{resource_type} {name}");
+        }
+    }
+}

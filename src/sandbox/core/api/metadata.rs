@@ -19,7 +19,15 @@ pub(super) fn handle(cluster: &mut Cluster, call: &Call, request: MetadataReques
             .iter()
             .map(|wanted| asked_for(cluster, call, wanted, request.allow_auto_topic_creation))
             .collect(),
-        _ => cluster.topics.iter().map(describe).collect(),
+        _ => {
+            let described = cluster.topics.iter().map(describe);
+            described
+                .map(|topic| match call.refused() {
+                    Some(code) => topic.with_error_code(code.code()).with_partitions(Vec::new()),
+                    None => topic,
+                })
+                .collect()
+        }
     };
     let brokers = cluster.brokers.iter().map(|(&id, address)| {
         MetadataResponseBroker::default()

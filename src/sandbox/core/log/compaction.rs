@@ -93,14 +93,6 @@ impl PartitionLog {
         last.into_values().map(|(_, base_offset)| base_offset).collect()
     }
 
-    fn is_aborted(&self, header: &BatchHeader) -> bool {
-        header.is_transactional()
-            && self.aborted.iter().any(|aborted| {
-                aborted.producer_id == header.producer_id()
-                    && (aborted.first_offset..=aborted.last_offset).contains(&header.base_offset())
-            })
-    }
-
     /// Without its marker, an aborted transaction would take the producer's later data with it.
     fn forget_aborted_without_marker(&mut self, end: i64) {
         let markers: BTreeSet<i64> = self

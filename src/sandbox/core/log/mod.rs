@@ -9,6 +9,7 @@ mod compaction;
 mod epochs;
 mod maintenance;
 mod producers;
+mod records;
 mod timestamps;
 mod validate;
 
@@ -18,6 +19,7 @@ pub use batch::StoredBatch;
 pub use client_batch::ClientBatch;
 pub use epochs::EpochEnd;
 pub use producers::{ProducedBatch, Producer};
+pub use records::StoredRecord;
 
 use super::wire::FrameWriter;
 use crate::protocol::error_code::ErrorCode;
@@ -299,6 +301,15 @@ impl PartitionLog {
             .filter(|aborted| aborted.last_offset >= offset && aborted.first_offset < end)
             .copied()
             .collect()
+    }
+
+    /// Whether a batch is data of an aborted transaction.
+    fn is_aborted(&self, header: &BatchHeader) -> bool {
+        header.is_transactional()
+            && self.aborted.iter().any(|aborted| {
+                aborted.producer_id == header.producer_id()
+                    && (aborted.first_offset..=aborted.last_offset).contains(&header.base_offset())
+            })
     }
 
     /// The first batch that has anything at or after `offset`.

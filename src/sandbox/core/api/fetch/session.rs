@@ -39,7 +39,11 @@ pub(super) fn resume(
         topic.partitions.iter().map(identity)
     });
     session.update(wanted, &forgotten.collect());
-    let wanted = session.partitions.iter().map(|known| known.wanted.clone()).collect();
+    let wanted: Vec<_> = session.partitions.iter().map(|known| known.wanted.clone()).collect();
+    if wanted.is_empty() {
+        cluster.sessions.close(request.session_id);
+        return Ok((Session::None, wanted));
+    }
     Ok((Session::Known(request.session_id), wanted))
 }
 
