@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Call, Cluster, text};
 use crate::protocol::error_code::ErrorCode;
 use crate::sandbox::core::config::{DEFINITIONS, TopicConfig};
-use crate::sandbox::core::topics::{Partition, Topic, check_name, collide};
+use crate::sandbox::core::topics::{Partition, Topic, check_name, collide, topic_name};
 
 /// Partitions of a whole cluster: a misspelt count must not take all memory.
 const MAX_PARTITIONS: usize = 100_000;
@@ -135,7 +135,8 @@ pub(super) fn create(cluster: &mut Cluster, name: TopicName, replicas: Vec<Vec<i
     let id = cluster.random.topic_id();
     cluster.topics.insert(Topic {
         id,
-        name,
+        // A copy, which does not hold on to the frame that the name came in.
+        name: topic_name(&name),
         config,
         partitions: replicas.into_iter().map(Partition::new).collect(),
     });
@@ -210,7 +211,6 @@ mod tests {
 
     use super::*;
     use crate::sandbox::core::testing::{TestClient, code};
-    use crate::sandbox::core::topics::topic_name;
 
     fn topic(name: &str) -> CreatableTopic {
         CreatableTopic::default()

@@ -7,8 +7,7 @@ use kafka_protocol::messages::{BrokerId, ProduceResponse};
 
 use super::{Call, Cluster, Outcome, text};
 use crate::protocol::error_code::ErrorCode;
-use crate::sandbox::core::log::Appended;
-use crate::sandbox::core::log::{ClientBatch, Invalid};
+use crate::sandbox::core::log::{Appended, ClientBatch, Invalid};
 use crate::sandbox::core::produce_request::{ProduceRequest, ProduceTopic};
 use crate::sandbox::core::topics::Topic;
 use crate::sandbox::core::transactions::{Identity, Transactions};
