@@ -64,12 +64,11 @@ async fn log(flow: &str, progress: &Progress) {
         tokio::time::sleep(LINE_INTERVAL).await;
         let now = progress.read();
         let rate = (now.bytes - before.bytes) / LINE_INTERVAL.as_secs();
-        let percent = (now.offsets * 100)
-            .checked_div(progress.total())
-            .unwrap_or(100)
-            .min(100);
+        // There is no total before both clusters have been asked, nor where the flow has no end.
+        let percent = (now.offsets * 100).checked_div(progress.total());
+        let percent = percent.map_or_else(String::new, |percent| format!("{} %, ", percent.min(100)));
         let (copied, rate) = (bytes(now.bytes), bytes(rate));
-        tracing::info!(flow, records = now.records, "{percent} % copied, {copied}, {rate}/s");
+        tracing::info!(flow, records = now.records, "copied {percent}{copied}, {rate}/s");
         before = now;
     }
 }

@@ -176,7 +176,8 @@ impl FlowRunner {
         let sender = self.fetch_slots.entry(slot).or_insert_with(|| {
             let (sender, jobs) = mpsc::channel(1);
             let (source, routes, events) = (self.source.clone(), Arc::clone(&self.routes), self.events.clone());
-            self.slot_tasks.spawn(fetching::run_slot(slot, source, routes, jobs, events));
+            self.slot_tasks
+                .spawn(fetching::run_slot(slot, source, routes, jobs, events));
             sender
         });
         sender.try_send(job).expect("a slot has one fetch at a time");
@@ -187,7 +188,8 @@ impl FlowRunner {
         let sender = self.produce_slots.entry(slot).or_insert_with(|| {
             let (sender, jobs) = mpsc::channel(MAX_REQUESTS_IN_FLIGHT);
             let (target, routes, events) = (self.target.clone(), Arc::clone(&self.routes), self.events.clone());
-            self.slot_tasks.spawn(producing::run_slot(slot, target, routes, jobs, events));
+            self.slot_tasks
+                .spawn(producing::run_slot(slot, target, routes, jobs, events));
             sender
         });
         sender.try_send(job).expect("a slot has a bounded number of requests");
