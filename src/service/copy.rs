@@ -15,7 +15,7 @@ use super::ledger_store::{LedgerStore, LedgerStoreError, Memory, Remembered};
 use super::progress::Progress;
 use super::runner::{FlowOutcome, FlowRunner, RunError};
 use super::topics::{all, apply, batch_configs, source_topics, target_partitions};
-use crate::cluster::{Cluster, ClusterConfig, ClusterError, Isolation, ListedOffset, Metadata, OffsetSpec};
+use crate::cluster::{BufferPool, Cluster, ClusterConfig, ClusterError, Isolation, ListedOffset, Metadata, OffsetSpec};
 use crate::offsets::{Segment, SourceOffset, TargetOffset};
 use crate::reconcile::configs::BatchConfigs;
 use crate::reconcile::topics::{SourceTopic, TopicChange, TopicSelection, plan_topics};
@@ -28,6 +28,10 @@ use crate::replication::stopped::Stopped;
 
 /// How long a side may fail without a break before a copy that has an end gives up on a partition.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The part of the memory, one in so many, that may lie in buffers which wait to be used again. What fetches hold leaves a
+/// quarter free.
+const IDLE_SHARE: usize = 8;
 
 /// Where a partition begins that the ledger does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,10 +103,12 @@ impl CopyError {
 
 /// Copies until the ends are reached, or until `shutdown` turns true.
 pub async fn copy(
-    request: CopyRequest,
+    mut request: CopyRequest,
     progress: &Progress,
     shutdown: watch::Receiver<bool>,
 ) -> Result<CopySummary, CopyError> {
+    let buffers = BufferPool::new(request.memory / IDLE_SHARE);
+    (request.source.buffers, request.target.buffers) = (buffers.clone(), buffers);
     let (source, target) = tokio::try_join!(
         Cluster::connect(request.source.clone()),
         Cluster::connect(request.target.clone())

@@ -34,7 +34,6 @@ pub(super) async fn run_slot(
             Ok(event) => event,
             Err(error) => {
                 tracing::warn!(broker = slot.broker, error = %chain(&error), "fetch failed, trying again");
-                session = FetchSession::default();
                 Event::FetchFailed {
                     slot,
                     cause: chain(&error),
@@ -75,7 +74,8 @@ async fn run_job(
         .iter()
         .map(|(_, part)| part.records.len() + PARTITION_OVERHEAD)
         .sum();
-    job.hold.resize(held);
+    // A buffer that was used before may be twice as large as what lies in it now.
+    job.hold.resize((2 * held).min(job.max_bytes.max(held)));
     let hold = Arc::new(job.hold);
     let asked: HashMap<usize, &WantedPartition> = job.partitions.iter().map(|wanted| (wanted.index, wanted)).collect();
     let partitions = response
