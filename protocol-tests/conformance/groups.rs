@@ -88,7 +88,7 @@ async fn a_generation_of_an_absent_group_is_refused(cluster: &TestCluster) {
     assert_eq!(group.commit(&by_member).await, ErrorCode::IllegalGeneration);
     if cluster.release() == Version::V4 {
         let newer = Commit {
-            version: 9,
+            version: Some(9),
             ..by_member
         };
         assert_eq!(group.commit(&newer).await, ErrorCode::GroupIdNotFound);

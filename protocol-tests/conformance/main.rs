@@ -13,6 +13,7 @@
 //! | [`transactions`] | markers, fencing, what readers of committed records see |
 //! | [`topics`] | creating and describing topics |
 //! | [`groups`] | consumer groups and their offsets |
+//! | [`versions`] | which versions are served |
 //! | [`clients`] | the sandbox as Kafka's clients see it |
 
 #[path = "../kafka/mod.rs"]
@@ -59,3 +60,4 @@ mod timestamps;
 mod topics;
 mod transaction;
 mod transactions;
+mod versions;

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, OffsetCommitRequest,
@@ -26,8 +28,33 @@ pub(crate) struct Group<'a> {
     pub(crate) protocols: Vec<&'static str>,
     /// What they consume.
     pub(crate) topic: String,
+    pub(crate) versions: GroupVersions,
     /// For requests that are answered at once.
     pub(crate) probe: &'a Probe,
+}
+
+/// In which version each request is sent; by default in one that all releases know.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GroupVersions {
+    pub(crate) join: i16,
+    pub(crate) sync: i16,
+    pub(crate) heartbeat: i16,
+    pub(crate) leave: i16,
+    pub(crate) commit: i16,
+    pub(crate) fetch: i16,
+}
+
+impl Default for GroupVersions {
+    fn default() -> Self {
+        Self {
+            join: 7,
+            sync: 5,
+            heartbeat: 4,
+            leave: 4,
+            commit: 8,
+            fetch: 7,
+        }
+    }
 }
 
 /// What a member was answered when it joined.
@@ -43,7 +70,8 @@ pub(crate) struct Joined {
 /// An offset for partition 0 of a topic. [`Commit::of`] is an outsider's.
 #[derive(Debug, Clone)]
 pub(crate) struct Commit<'a> {
-    pub(crate) version: i16,
+    /// Another one than the group's.
+    pub(crate) version: Option<i16>,
     pub(crate) topic: String,
     pub(crate) offset: i64,
     pub(crate) metadata: String,
@@ -55,7 +83,7 @@ pub(crate) struct Commit<'a> {
 impl Commit<'_> {
     pub(crate) fn of(topic: &str, offset: i64) -> Self {
         Self {
-            version: 8,
+            version: None,
             topic: topic.to_owned(),
             offset,
             metadata: String::new(),
@@ -75,6 +103,7 @@ impl<'a> Group<'a> {
             session_timeout_ms: 6_000,
             protocols: vec!["range"],
             topic: "topic".to_owned(),
+            versions: GroupVersions::default(),
             probe: &cluster.probe,
         };
         cluster.probe.find_coordinator(0, &group.id).await;
@@ -104,14 +133,16 @@ impl<'a> Group<'a> {
             .with_rebalance_timeout_ms(30_000)
             .with_protocol_type(text("consumer"))
             .with_protocols(protocols.collect());
-        let answer = probe.start(7, &request);
+        let answer = probe.start(self.versions.join, &request);
         async move { joined(answer.await.expect("an answer")) }
     }
 
     /// The only member of the group, or the only one that has joined.
     pub(crate) async fn member(&self, probe: &Probe) -> Joined {
-        let id = self.join(probe, "").await.member_id;
-        let joined = self.join(probe, &id).await;
+        let mut joined = self.join(probe, "").await;
+        if joined.error == ErrorCode::MemberIdRequired {
+            joined = self.join(probe, &joined.member_id).await;
+        }
         assert_eq!(joined.error, ErrorCode::None);
         joined
     }
@@ -149,7 +180,7 @@ impl<'a> Group<'a> {
             .with_protocol_type(Some(text("consumer")))
             .with_protocol_name(Some(text("range")))
             .with_assignments(assignments.collect());
-        let answer = probe.start(5, &request);
+        let answer = probe.start(self.versions.sync, &request);
         async move {
             let response = answer.await.expect("an answer");
             (ErrorCode::from_wire(response.error_code), response.assignment)
@@ -166,15 +197,19 @@ impl<'a> Group<'a> {
             .with_group_instance_id(self.instance_id.as_deref().map(text))
             .with_member_id(text(member_id))
             .with_generation_id(generation);
-        ErrorCode::from_wire(self.probe.send(4, &request).await.error_code)
+        ErrorCode::from_wire(self.probe.send(self.versions.heartbeat, &request).await.error_code)
     }
 
     pub(crate) async fn leave(&self, member_id: &str) -> ErrorCode {
+        let request = LeaveGroupRequest::default().with_group_id(GroupId(text(&self.id)));
+        if self.versions.leave < 3 {
+            // Each leaves for itself.
+            let request = request.with_member_id(text(member_id));
+            return ErrorCode::from_wire(self.probe.send(self.versions.leave, &request).await.error_code);
+        }
         let member = MemberIdentity::default().with_member_id(text(member_id));
-        let request = LeaveGroupRequest::default()
-            .with_group_id(GroupId(text(&self.id)))
-            .with_members(vec![member]);
-        let response = self.probe.send(4, &request).await;
+        let request = request.with_members(vec![member]);
+        let response = self.probe.send(self.versions.leave, &request).await;
         assert_eq!(response.error_code, 0);
         ErrorCode::from_wire(response.members[0].error_code)
     }
@@ -192,22 +227,36 @@ impl<'a> Group<'a> {
             .with_member_id(text(&commit.member))
             .with_group_instance_id(commit.instance_id.map(text))
             .with_topics(vec![topic]);
-        let response = self.probe.send(commit.version, &request).await;
+        let version = commit.version.unwrap_or(self.versions.commit);
+        let response = self.probe.send(version, &request).await;
         ErrorCode::from_wire(response.topics[0].partitions[0].error_code)
     }
 
     /// The offset for partition 0 of a topic; with `stable`, not while a transaction is about to change it.
     pub(crate) async fn committed(&self, topic: &str, stable: bool) -> (i64, ErrorCode) {
-        let topic = OffsetFetchRequestTopic::default()
+        let request = OffsetFetchRequest::default().with_require_stable(stable);
+        if self.versions.fetch < 8 {
+            let topic = OffsetFetchRequestTopic::default()
+                .with_name(TopicName(text(topic)))
+                .with_partition_indexes(vec![0]);
+            let request = request
+                .with_group_id(GroupId(text(&self.id)))
+                .with_topics(Some(vec![topic]));
+            let response = self.probe.send(self.versions.fetch, &request).await;
+            assert_eq!(response.error_code, 0);
+            let partition = &response.topics[0].partitions[0];
+            return (partition.committed_offset, ErrorCode::from_wire(partition.error_code));
+        }
+        let topic = OffsetFetchRequestTopics::default()
             .with_name(TopicName(text(topic)))
             .with_partition_indexes(vec![0]);
-        let request = OffsetFetchRequest::default()
+        let group = OffsetFetchRequestGroup::default()
             .with_group_id(GroupId(text(&self.id)))
-            .with_topics(Some(vec![topic]))
-            .with_require_stable(stable);
-        let response = self.probe.send(7, &request).await;
-        assert_eq!(response.error_code, 0);
-        let partition = &response.topics[0].partitions[0];
+            .with_topics(Some(vec![topic]));
+        let request = request.with_groups(vec![group]);
+        let response = self.probe.send(self.versions.fetch, &request).await;
+        assert_eq!(response.groups[0].error_code, 0);
+        let partition = &response.groups[0].topics[0].partitions[0];
         (partition.committed_offset, ErrorCode::from_wire(partition.error_code))
     }
 

@@ -54,7 +54,7 @@ pub(super) fn dispatch(cluster: &mut Cluster, call: &Call, body: Body) -> Result
         ApiKey::AddOffsetsToTxn => served.by(add_offsets_to_txn::handle),
         ApiKey::AddPartitionsToTxn => served.by(add_partitions_to_txn::handle),
         ApiKey::AlterConfigs => served.by(alter_configs::handle),
-        ApiKey::ApiVersions => api_versions::handle(call).map(Outcome::Answer),
+        ApiKey::ApiVersions => api_versions::handle(call, served.body).map(Outcome::Answer),
         ApiKey::CreatePartitions => served.by(create_partitions::handle),
         ApiKey::CreateTopics => served.by(create_topics::handle),
         ApiKey::DeleteGroups => served.by(groups::delete),
