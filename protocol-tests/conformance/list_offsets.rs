@@ -1,12 +1,15 @@
 //! Where a log begins and ends, and where a time lies in it.
 
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
-use kafka_protocol::messages::{DeleteRecordsRequest, TopicName};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
+use kafka_protocol::messages::{BrokerId, DeleteRecordsRequest, ListOffsetsRequest, TopicName};
 use kferry::protocol::error_code::ErrorCode;
 use kferry::record::BatchOptions;
 
 use crate::batch::{Batch, now_ms};
 use crate::cluster::TestCluster;
+use crate::kafka::Version;
 use crate::probe::{Fetch, text};
 
 cases! {
@@ -17,6 +20,8 @@ cases! {
     records_cannot_be_deleted_past_the_end,
     the_records_of_a_compacted_topic_cannot_be_deleted,
     an_unknown_topic_is_not_found,
+    the_greatest_timestamp_is_found_where_it_is_known,
+    a_leader_epoch_is_checked,
 }
 
 const LATEST: i64 = -1;
@@ -105,6 +110,59 @@ async fn an_unknown_topic_is_not_found(cluster: &TestCluster) {
     let listed = cluster.probe.list_offset("absent", LATEST, false).await;
 
     assert_eq!(listed, Err(ErrorCode::UnknownTopicOrPartition));
+}
+
+async fn the_greatest_timestamp_is_found_where_it_is_known(cluster: &TestCluster) {
+    if cluster.release() == Version::V2 {
+        return; // It came with Kafka 3.0.
+    }
+    const MAX_TIMESTAMP: i64 = -3;
+    let topic = cluster.topic(&[]).await;
+    let empty = list(cluster, 7, &topic, MAX_TIMESTAMP, -1).await;
+    assert_eq!((empty.error_code, empty.offset, empty.timestamp), (0, -1, -1));
+    let base = now_ms() - 100_000;
+    for times in [[0, 50, 10], [20, 40, 30]] {
+        let times = times.map(|time| base + time);
+        cluster
+            .probe
+            .produce(&topic, &Batch::at_times(BatchOptions::default(), &times))
+            .await;
+    }
+
+    let found = list(cluster, 7, &topic, MAX_TIMESTAMP, -1).await;
+
+    assert_eq!((found.error_code, found.offset, found.timestamp), (0, 1, base + 50));
+}
+
+async fn a_leader_epoch_is_checked(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    cluster.probe.produce(&topic, &Batch::of(1)).await;
+
+    let known = list(cluster, 5, &topic, LATEST, 0).await;
+    let newer = list(cluster, 5, &topic, LATEST, 1).await;
+
+    assert_eq!((known.error_code, known.offset, known.leader_epoch), (0, 1, 0));
+    assert_eq!(ErrorCode::from_wire(newer.error_code), ErrorCode::UnknownLeaderEpoch);
+}
+
+async fn list(
+    cluster: &TestCluster,
+    version: i16,
+    topic: &str,
+    timestamp: i64,
+    current_leader_epoch: i32,
+) -> ListOffsetsPartitionResponse {
+    let partition = ListOffsetsPartition::default()
+        .with_timestamp(timestamp)
+        .with_current_leader_epoch(current_leader_epoch);
+    let topic = ListOffsetsTopic::default()
+        .with_name(TopicName(text(topic)))
+        .with_partitions(vec![partition]);
+    let request = ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_topics(vec![topic]);
+    let mut response = cluster.probe.send(version, &request).await;
+    response.topics.remove(0).partitions.remove(0)
 }
 
 /// The error, and where the log begins now.

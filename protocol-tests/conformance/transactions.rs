@@ -2,7 +2,7 @@
 
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
-use kafka_protocol::messages::{ProducerId, TopicName, WriteTxnMarkersRequest};
+use kafka_protocol::messages::{InitProducerIdRequest, ProducerId, TopicName, TransactionalId, WriteTxnMarkersRequest};
 use kferry::protocol::error_code::ErrorCode;
 
 use crate::batch::{Batch, batches, stamp};
@@ -29,6 +29,9 @@ cases! {
     the_coordinator_refuses_an_old_epoch,
     producers_can_be_described,
     markers_can_be_written_by_hand,
+    the_outcome_of_a_transaction_cannot_be_changed,
+    newer_versions_of_produce_abort_or_add_what_was_not_added,
+    producers_that_make_no_sense_are_refused,
 }
 
 async fn an_open_transaction_hides_its_records_and_all_behind_them(cluster: &TestCluster) {
@@ -378,6 +381,65 @@ async fn markers_can_be_written_by_hand(cluster: &TestCluster) {
     assert_eq!(
         cluster.probe.produce_error(&topic, &at(1, 2)).await,
         ErrorCode::InvalidProducerEpoch
+    );
+}
+
+async fn the_outcome_of_a_transaction_cannot_be_changed(cluster: &TestCluster) {
+    let topic = cluster.topic(&[]).await;
+    let producer = Transactional::new(cluster).await;
+    for committed in [true, false] {
+        producer.add(&topic).await;
+        producer.end(committed).await;
+
+        assert_eq!(producer.try_end(!committed).await, ErrorCode::InvalidTxnState);
+        assert_eq!(producer.try_end(committed).await, ErrorCode::None, "it has ended so");
+    }
+}
+
+async fn newer_versions_of_produce_abort_or_add_what_was_not_added(cluster: &TestCluster) {
+    if cluster.release() == Version::V2 {
+        return; // It has neither.
+    }
+    let (added, other) = (cluster.topic(&[]).await, cluster.topic(&[]).await);
+    let producer = Transactional::new(cluster).await;
+    producer.add(&added).await;
+    let at = async |version| {
+        let batch = Batch::transactional(stamp(producer.id, producer.epoch, 0), 1);
+        let produce = Produce {
+            version,
+            transactional_id: Some(producer.transactional_id.clone()),
+            ..Produce::to(&other, &batch)
+        };
+        cluster.probe.produce_with(&produce).await.error
+    };
+
+    assert_eq!(at(11).await, ErrorCode::TransactionAbortable);
+    if cluster.release() == Version::V4 {
+        assert_eq!(at(12).await, ErrorCode::None);
+        producer.end(true).await;
+        assert_eq!(
+            cluster.probe.list_offset(&other, -1, true).await,
+            Ok((2, -1)),
+            "a record and a marker"
+        );
+    }
+}
+
+async fn producers_that_make_no_sense_are_refused(cluster: &TestCluster) {
+    let init = async |transactional_id: &str, timeout_ms| {
+        cluster.probe.find_coordinator(1, transactional_id).await;
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(Some(TransactionalId(text(transactional_id))))
+            .with_transaction_timeout_ms(timeout_ms);
+        ErrorCode::from_wire(cluster.probe.send(1, &request).await.error_code)
+    };
+    let quarter_of_an_hour = 15 * 60 * 1000;
+
+    assert_eq!(init("", 60_000).await, ErrorCode::InvalidRequest);
+    assert_eq!(init("some", 0).await, ErrorCode::InvalidTransactionTimeout);
+    assert_eq!(
+        init("some", quarter_of_an_hour + 1).await,
+        ErrorCode::InvalidTransactionTimeout
     );
 }
 
