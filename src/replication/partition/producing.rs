@@ -110,14 +110,15 @@ impl PartitionReplicator {
     }
 
     fn handle_refused(&mut self, now: Instant, position: usize, code: ErrorCode, message: Option<String>) {
-        let follows_a_failed_one = self
+        // The outcomes of two requests may come in the other order: an earlier batch in flight may have failed as well.
+        let has_a_reason = self
             .unacked
             .iter()
             .take(position)
-            .any(|earlier| earlier.sent == Sent::No);
+            .any(|earlier| !matches!(earlier.sent, Sent::Acked(_)));
         match refusal(code) {
             Refusal::Retry => self.fail(now, position, code.name().to_owned()),
-            Refusal::OutOfOrder if follows_a_failed_one => self.fail(now, position, code.name().to_owned()),
+            Refusal::OutOfOrder if has_a_reason => self.fail(now, position, code.name().to_owned()),
             Refusal::OutOfOrder | Refusal::Stop => {
                 let batch = &self.unacked[position].batch;
                 let stopped = Stopped::TargetRefused {

@@ -147,6 +147,16 @@ fn out_of_order_behind_a_failed_batch_is_sent_again_in_order() {
 }
 
 #[test]
+fn out_of_order_that_is_heard_of_before_its_reason_is_sent_again_too() {
+    let now = start_of_time();
+    let (mut partition, _) = streaming(now, 2);
+    partition.handle_outcome(now, 4, refused(ErrorCode::OutOfOrderSequenceNumber));
+    partition.handle_outcome(now, 2, refused(ErrorCode::NotLeaderOrFollower));
+    let later = partition.produce_retry_at().expect("backing off");
+    assert_eq!(sequences(&send_all(&mut partition, later)), [2, 4]);
+}
+
+#[test]
 fn out_of_order_without_a_reason_stops() {
     let now = start_of_time();
     let (mut partition, _) = streaming(now, 1);
