@@ -11,7 +11,7 @@ use super::reader::{ReadError, read_partition};
 use super::topics::{all, exists};
 use crate::cluster::{Cluster, ClusterError, Isolation, NewTopic, OffsetSpec, Purpose, TopicSelection, produce};
 use crate::offsets::Segment;
-use crate::protocol::error_code::ErrorCode;
+use crate::protocol::error_code::{ErrorCode, Recovery};
 use crate::protocol::produce_request::{ProducePartition, ProduceTopic};
 use crate::record::{
     BatchBuilder, BatchHeader, BatchOptions, Codec, EncodeError, HEADER_LEN, HeaderError, ProducerStamp, patch,
@@ -23,6 +23,9 @@ const MAX_BATCH_BYTES: usize = 512 << 10;
 
 /// How long a broker may take to write a checkpoint.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Waits between the attempts to write a ledger's first record. A topic is there before its replicas are.
+const FIRST_WRITE_WAITS_MS: [u64; 7] = [50, 100, 200, 400, 800, 1600, 3200];
 
 /// The connection that ledger writes go through: not one of the data's.
 const LEDGER_CONNECTION: usize = usize::MAX;
@@ -52,6 +55,18 @@ pub enum LedgerStoreError {
         found: String,
         expected: String,
     },
+}
+
+impl LedgerStoreError {
+    /// Whether the same may work a little later.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Cluster(error) => !matches!(error.recovery(), Recovery::None | Recovery::Stop),
+            Self::Refused { code, .. } => !matches!(code.recovery(), Recovery::None | Recovery::Stop),
+            Self::NoLeader { .. } => true,
+            Self::Read(_) | Self::Record { .. } | Self::Encode(_) | Self::Header(_) | Self::OtherSource { .. } => false,
+        }
+    }
 }
 
 /// What the ledger remembers of a partition.
@@ -101,7 +116,7 @@ impl LedgerStore {
                     target_cluster_id: store.target.cluster_id().to_owned(),
                     lanes,
                 };
-                store.write_lane(0, &[LedgerRecord::Flow(flow)]).await?;
+                store.write_first(LedgerRecord::Flow(flow)).await?;
                 Ok((store, memory))
             }
         }
@@ -151,6 +166,18 @@ impl LedgerStore {
             self.write_lane(lane, &records).await?;
         }
         Ok(())
+    }
+
+    /// Checkpoints are tried again by the flow. There is none yet.
+    async fn write_first(&self, record: LedgerRecord) -> Result<(), LedgerStoreError> {
+        let record = [record];
+        for wait_ms in FIRST_WRITE_WAITS_MS {
+            match self.write_lane(0, &record).await {
+                Err(error) if error.may_pass() => tokio::time::sleep(Duration::from_millis(wait_ms)).await,
+                result => return result,
+            }
+        }
+        self.write_lane(0, &record).await
     }
 
     async fn write_lane(&self, lane: i32, records: &[LedgerRecord]) -> Result<(), LedgerStoreError> {
