@@ -1,8 +1,13 @@
 //! Rate and memory stay within what was asked for.
 
+use std::time::Duration;
+
+use kferry::protocol::ApiKey;
+use kferry::sandbox::core::faults::{Effect, Fault};
+
 use crate::kafka::{KafkaCluster, Produce, Version, eventually, happens, shared};
 use crate::pair::Pair;
-use std::time::Duration;
+use crate::sandboxes::Sandboxes;
 
 #[test]
 #[ignore = "needs Apache Kafka (Java 17 and Maven)"]
@@ -60,6 +65,24 @@ fn a_slow_target_does_not_fill_the_memory() {
     let outcome = running.wait();
 
     assert_eq!(outcome.summary().records(), 150_000);
+    assert!(
+        outcome.peak_memory < (32 + 60) << 20,
+        "{} MB",
+        outcome.peak_memory >> 20
+    );
+}
+
+/// In the least memory that there is a use for: many partitions at once, and a target that answers late.
+#[test]
+fn many_partitions_stay_within_the_memory() {
+    let sandboxes = Sandboxes::new(2000);
+    sandboxes.write(0, 3, 2000);
+    sandboxes.arm_target(Fault::new(ApiKey::Produce, Effect::Delay { ms: 100 }).times(20));
+
+    let outcome = sandboxes.copy().arg("--memory", "32MiB").run();
+
+    outcome.summary();
+    assert_eq!(sandboxes.assert_copied(), 2000 * 30);
     assert!(
         outcome.peak_memory < (32 + 60) << 20,
         "{} MB",
