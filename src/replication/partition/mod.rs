@@ -151,9 +151,10 @@ pub struct PartitionReplicator {
     in_flight: usize,
     next_sequence: i32,
     acked_sequence: i32,
-    /// A producer id that the leader has not seen so far: it takes any first sequence, so only one batch may be on
-    /// its way (a second one overtaking the first would be believed).
-    first_ack_seen: bool,
+    /// Whether the leader has acked our producer id, and nothing has failed since. A leader takes any first sequence
+    /// from an id that it has not seen, or has forgotten (old records, and it started again): until then only one batch
+    /// may be on its way, since a second one that overtakes the first would be believed.
+    is_known_to_leader: bool,
     failures: u32,
     source_trouble: Trouble,
     target_trouble: Trouble,
@@ -185,7 +186,7 @@ impl PartitionReplicator {
             in_flight: 0,
             next_sequence: 0,
             acked_sequence: 0,
-            first_ack_seen: false,
+            is_known_to_leader: false,
             failures: 0,
             source_trouble: Trouble::default(),
             target_trouble: Trouble::default(),

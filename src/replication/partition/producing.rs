@@ -73,6 +73,7 @@ impl PartitionReplicator {
 
     /// The leader is now another one: what is in flight has to come to an end before anything goes to the new one.
     pub fn handle_target_leader_changed(&mut self) {
+        self.is_known_to_leader = false;
         if self.in_flight > 0 {
             self.phase = Phase::Draining;
         }
@@ -93,7 +94,8 @@ impl PartitionReplicator {
         match outcome {
             ProduceOutcome::Acked { base_offset } => {
                 self.unacked[position].sent = Sent::Acked(base_offset);
-                self.first_ack_seen = true;
+                // What is acked while a failed one waits says nothing of the leader that the failed one will go to.
+                self.is_known_to_leader = self.phase == Phase::Streaming;
                 self.failures = 0;
                 self.target_trouble.clear();
                 progress = self.settle();
@@ -141,6 +143,7 @@ impl PartitionReplicator {
             self.failures += 1;
         }
         self.phase = Phase::Draining;
+        self.is_known_to_leader = false;
         self.target_trouble.note(now, &cause);
     }
 
@@ -239,7 +242,7 @@ impl PartitionReplicator {
     }
 
     fn window(&self) -> usize {
-        if self.first_ack_seen { MAX_UNACKED } else { 1 }
+        if self.is_known_to_leader { MAX_UNACKED } else { 1 }
     }
 }
 
