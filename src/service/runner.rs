@@ -273,6 +273,14 @@ impl FlowRunner {
             bytes: totals.bytes,
             offsets: totals.offsets,
         });
+        for (index, from, to) in self.replicator.take_perhaps_repeated() {
+            let route = self.routes.route(index);
+            tracing::warn!(
+                topic = %route.topic, partition = route.partition,
+                "source offsets {from} to {to} (exclusive) may be on the target twice: the answer was lost, and the broker \
+                 that was asked again did not know them"
+            );
+        }
         for index in self.replicator.take_newly_stopped() {
             if let Some(StoppedPartition {
                 topic,

@@ -106,6 +106,7 @@ pub struct FlowReplicator {
     draining: bool,
     totals: Totals,
     newly_stopped: Vec<usize>,
+    perhaps_repeated: Vec<(usize, SourceOffset, SourceOffset)>,
 }
 
 /// When metadata is asked for.
@@ -165,6 +166,7 @@ impl FlowReplicator {
             draining: false,
             totals: Totals::default(),
             newly_stopped,
+            perhaps_repeated: Vec::new(),
         }
     }
 
@@ -179,6 +181,12 @@ impl FlowReplicator {
     /// The partitions that have stopped since this was asked last.
     pub fn take_newly_stopped(&mut self) -> Vec<usize> {
         std::mem::take(&mut self.newly_stopped)
+    }
+
+    /// Source offsets, from and to (exclusive), that may be on the target twice, as far as was found since this was
+    /// asked last.
+    pub fn take_perhaps_repeated(&mut self) -> Vec<(usize, SourceOffset, SourceOffset)> {
+        std::mem::take(&mut self.perhaps_repeated)
     }
 
     /// Stops fetching; what is on its way to the target still arrives.
@@ -348,6 +356,9 @@ impl FlowReplicator {
             self.totals.records += progress.records;
             self.totals.patched += progress.patched;
             self.totals.reencoded += progress.reencoded;
+            if let Some((from, to)) = progress.perhaps_repeated {
+                self.perhaps_repeated.push((index, from, to));
+            }
         }
     }
 

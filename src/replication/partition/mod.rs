@@ -112,6 +112,8 @@ struct Unacked {
     batch: PreparedBatch,
     sequence: i32,
     sent: Sent,
+    /// Was sent before, and no answer came.
+    in_doubt: bool,
 }
 
 /// What was copied by one ack.
@@ -120,6 +122,8 @@ pub struct Progress {
     pub records: u64,
     pub patched: u64,
     pub reencoded: u64,
+    /// Source offsets that may be on the target twice: sent again to a leader that had forgotten this producer.
+    pub perhaps_repeated: Option<(SourceOffset, SourceOffset)>,
 }
 
 /// What a checkpoint of the partition writes to the ledger.

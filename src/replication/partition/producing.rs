@@ -58,6 +58,7 @@ impl PartitionReplicator {
             batch,
             sequence,
             sent: Sent::No,
+            in_doubt: false,
         });
         self.unacked.len() - 1
     }
@@ -100,7 +101,10 @@ impl PartitionReplicator {
                 self.target_trouble.clear();
                 progress = self.settle();
             }
-            ProduceOutcome::Unknown { cause } => self.fail(now, position, cause),
+            ProduceOutcome::Unknown { cause } => {
+                self.unacked[position].in_doubt = true;
+                self.fail(now, position, cause);
+            }
             ProduceOutcome::Refused { code, message } => self.handle_refused(now, position, code, message),
         }
         if self.phase == Phase::Draining && self.in_flight == 0 {
@@ -195,7 +199,17 @@ impl PartitionReplicator {
                 });
                 break;
             }
-            let Unacked { batch, sequence, .. } = self.unacked.pop_front().expect("seen");
+            let Unacked {
+                batch,
+                sequence,
+                in_doubt,
+                ..
+            } = self.unacked.pop_front().expect("seen");
+            if in_doubt && base_offset > self.target_next {
+                // What lies between is another writer's, or this batch itself, appended when no answer came.
+                let from = progress.perhaps_repeated.map_or(batch.first_offset(), |(from, _)| from);
+                progress.perhaps_repeated = Some((from, batch.next_position));
+            }
             self.record_runs(&batch, base_offset);
             progress.records += batch.record_count() as u64;
             match batch.copied {

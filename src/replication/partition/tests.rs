@@ -326,3 +326,26 @@ fn the_header_that_goes_out_is_ours() {
         (0, 7, 2)
     );
 }
+
+#[test]
+fn what_a_forgetful_leader_may_have_twice_is_told() {
+    let now = start_of_time();
+    let (mut partition, _) = streaming(now, 1);
+    let lost = || ProduceOutcome::Unknown { cause: "lost".into() };
+    partition.handle_outcome(now, 2, lost());
+    let later = partition.produce_retry_at().expect("backing off");
+    send_all(&mut partition, later);
+    let told = partition.handle_outcome(later, 2, acked(4)).perhaps_repeated;
+    assert_eq!(
+        told,
+        Some((SourceOffset(2), SourceOffset(4))),
+        "offsets 2 and 3 of the target are somebody's"
+    );
+
+    let (mut partition, _) = streaming(now, 1);
+    partition.handle_outcome(now, 2, lost());
+    let later = partition.produce_retry_at().expect("backing off");
+    send_all(&mut partition, later);
+    let told = partition.handle_outcome(later, 2, acked(2)).perhaps_repeated;
+    assert_eq!(told, None, "it is where it should be");
+}
