@@ -207,7 +207,9 @@ impl PartitionReplicator {
             } = self.unacked.pop_front().expect("seen");
             if in_doubt && base_offset > self.target_next {
                 // What lies between is another writer's, or this batch itself, appended when no answer came.
-                let from = progress.perhaps_repeated.map_or(batch.first_offset(), |(from, _)| from);
+                let from = progress
+                    .perhaps_repeated
+                    .map_or_else(|| batch.first_offset(), |(from, _)| from);
                 progress.perhaps_repeated = Some((from, batch.next_position));
             }
             self.record_runs(&batch, base_offset);
