@@ -16,7 +16,7 @@ use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, progress};
 use crate::cluster::{ClusterConfig, Side};
 use crate::config::{ClientProperties, Patterns, size};
 use crate::reconcile::topics::TopicSelection;
-use crate::service::copy::{CopyRequest, CopySummary, StartFrom, copy};
+use crate::service::copy::{CopyError, CopyRequest, CopySummary, StartFrom, copy};
 use crate::service::progress::Progress;
 
 /// What MirrorMaker 2 leaves out as well (`topics.exclude`).
@@ -217,6 +217,7 @@ pub(super) async fn run(args: CopyArgs, output: OutputFormat, bars: MultiProgres
     bars.clear().context("progress can't be cleared")?;
     let summary = match result {
         Ok(summary) => summary,
+        Err(CopyError::Interrupted) => return Ok(stop.exit_code().unwrap_or_else(|| ExitCode::from(EXIT_FAILED))),
         Err(error) => {
             let code = if error.is_usage() { EXIT_USAGE } else { EXIT_FAILED };
             eprintln!("error: {:#}", anyhow::Error::from(error));

@@ -60,6 +60,16 @@ impl Segment {
         None
     }
 
+    /// The part below both offsets.
+    pub fn cut(mut self, source_end: SourceOffset, target_end: TargetOffset) -> Self {
+        for run in &mut self.runs {
+            let below = (source_end.0 - run.source_start.0).min(target_end.0 - run.target_start.0);
+            run.count = run.count.min(below);
+        }
+        self.runs.retain(|run| run.count > 0);
+        self
+    }
+
     /// The segment as the ledger stores it.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![FORMAT];
@@ -184,6 +194,18 @@ mod tests {
         let mut segment = Segment::default();
         segment.push(run(10, 10, 5));
         segment.push(run(12, 20, 1));
+    }
+
+    #[test]
+    fn what_lies_past_an_end_is_cut_off() {
+        let mut segment = Segment::default();
+        segment.push(run(0, 0, 5));
+        segment.push(run(6, 5, 5));
+        segment.push(run(20, 10, 5));
+        assert_eq!(
+            segment.cut(SourceOffset(8), TargetOffset(12)).runs(),
+            [run(0, 0, 5), run(6, 5, 2)]
+        );
     }
 
     #[test]

@@ -40,7 +40,10 @@ pub struct SourceTopic {
     pub target_name: String,
     pub partitions: i32,
     /// Configs set on the topic itself.
-    pub configs: Vec<(String, String)>,
+    /// `None` where they can't be read.
+    pub configs: Option<Vec<(String, String)>>,
+    /// By `cleanup.policy`, wherever that is set.
+    pub is_compacted: bool,
 }
 
 /// What has to change on the target.
@@ -70,7 +73,7 @@ fn plan_topic(topic: &SourceTopic, target_partitions: Option<i32>) -> Option<Top
     let name = topic.target_name.clone();
     match target_partitions {
         None => {
-            let copied = topic.configs.iter().filter(|(name, _)| is_copied(name));
+            let copied = topic.configs.iter().flatten().filter(|(name, _)| is_copied(name));
             Some(TopicChange::Create {
                 name,
                 partitions: topic.partitions,
@@ -104,10 +107,11 @@ mod tests {
             name: "t".into(),
             target_name: "A.t".into(),
             partitions,
-            configs: vec![
+            is_compacted: true,
+            configs: Some(vec![
                 ("cleanup.policy".into(), "compact".into()),
                 ("min.insync.replicas".into(), "2".into()),
-            ],
+            ]),
         }
     }
 

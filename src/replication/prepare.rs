@@ -94,6 +94,12 @@ pub enum PrepareError {
     Crc(#[from] CrcMismatch),
     #[error("the source's records can't be read")]
     Scan(#[from] ScanError),
+    #[error("the source's batch at offset {base_offset} to {last_offset} is out of place: {expected} or more was due")]
+    Misplaced {
+        base_offset: i64,
+        last_offset: i64,
+        expected: i64,
+    },
     #[error("the source's batch at offset {position} never comes whole: {bytes} bytes came, its length says more")]
     NeverWhole { position: i64, bytes: usize },
     #[error("the source's batch at offset {base_offset} can't be read")]
@@ -108,17 +114,23 @@ struct Walk<'a> {
     aborted: AbortedTransactions,
     /// Messages of magic 0 and 1 that wait to be converted together.
     legacy: Vec<LegacyEntry>,
+    /// Batches met.
+    met: usize,
+    high_watermark: i64,
     hold: &'a Arc<Reservation>,
     out: Prepared,
 }
 
-/// Prepares `records`, fetched from `context.start_offset` on with read_committed and this list of aborted transactions.
-pub fn prepare(
-    records: Bytes,
-    aborted: Vec<AbortedTransaction>,
-    context: FateContext,
-    hold: &Arc<Reservation>,
-) -> Prepared {
+/// What a fetch with read_committed brought for a partition.
+#[derive(Debug)]
+pub struct FetchedRecords {
+    pub records: Bytes,
+    pub aborted: Vec<AbortedTransaction>,
+    pub high_watermark: i64,
+}
+
+/// Prepares what was fetched from `context.start_offset` on.
+pub fn prepare(fetched: FetchedRecords, context: FateContext, hold: &Arc<Reservation>) -> Prepared {
     let out = Prepared {
         batches: Vec::new(),
         next_position: SourceOffset(context.start_offset),
@@ -130,12 +142,14 @@ pub fn prepare(
     };
     let mut walk = Walk {
         context,
-        aborted: AbortedTransactions::new(aborted),
+        aborted: AbortedTransactions::new(fetched.aborted),
         legacy: Vec::new(),
+        met: 0,
+        high_watermark: fetched.high_watermark,
         hold,
         out,
     };
-    let walked = walk.take_all(records).and_then(|()| walk.convert_legacy());
+    let walked = walk.take_all(fetched.records).and_then(|()| walk.convert_legacy());
     walk.out.damage = walked.err();
     walk.out
 }
@@ -160,6 +174,7 @@ impl Walk<'_> {
     fn take_batch(&mut self, batch: RawBatch) -> Result<(), PrepareError> {
         let header = batch.header;
         batch.verify_crc()?;
+        self.check_place(header.base_offset(), header.last_offset())?;
         self.out.bytes += batch.bytes.len();
         self.aborted.advance_to(&header);
         match fate(&header, &self.aborted, &self.context) {
@@ -190,6 +205,26 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// The base offset is not covered by the batch's checksum, so its place among the others has to do: each begins
+    /// behind the one before, the first holds the offset that was asked for, and none lies past what is committed.
+    fn check_place(&mut self, base_offset: i64, last_offset: i64) -> Result<(), PrepareError> {
+        let expected = self.out.next_position.0;
+        let in_order = if self.met == 0 {
+            last_offset >= expected
+        } else {
+            base_offset >= expected
+        };
+        self.met += 1;
+        if in_order && last_offset < self.high_watermark {
+            return Ok(());
+        }
+        Err(PrepareError::Misplaced {
+            base_offset,
+            last_offset,
+            expected,
+        })
+    }
+
     /// An ABORT marker ends its producer's aborted transaction. The cleaner may have emptied it; then the transaction's
     /// data is gone as well.
     fn take_marker(&mut self, batch: &RawBatch) -> Result<(), PrepareError> {
@@ -211,6 +246,14 @@ impl Walk<'_> {
         let met = entries.len();
         entries.retain(|entry| entry.next_offset() > self.context.start_offset);
         self.out.skipped += (met - entries.len()) as u64;
+        if let Some(odd) = entries.iter().find(|entry| entry.offset >= self.high_watermark) {
+            let (offset, expected) = (odd.offset, self.out.next_position.0);
+            return Err(PrepareError::Misplaced {
+                base_offset: offset,
+                last_offset: offset,
+                expected,
+            });
+        }
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
             return Ok(());
         };
@@ -296,6 +339,14 @@ mod tests {
         control_batch(offset, producer_id, 0, end, 0, 0)
     }
 
+    fn fetched(records: Bytes, aborted: Vec<AbortedTransaction>) -> FetchedRecords {
+        FetchedRecords {
+            records,
+            aborted,
+            high_watermark: 100,
+        }
+    }
+
     fn run(batches: &[Bytes], aborted: &[(i64, i64)], context: FateContext) -> Prepared {
         let aborted = aborted
             .iter()
@@ -305,7 +356,7 @@ mod tests {
             })
             .collect();
         let hold = Arc::new(Budget::new(1).try_reserve(1).expect("free"));
-        prepare(batches.concat().into(), aborted, context, &hold)
+        prepare(fetched(batches.concat().into(), aborted), context, &hold)
     }
 
     fn starts(prepared: &Prepared) -> Vec<i64> {
@@ -347,7 +398,7 @@ mod tests {
     fn a_batch_that_is_as_it_should_be_keeps_its_payload_where_it_is() {
         let log = batch(5, &[0, 1, 2], None);
         let hold = Arc::new(Budget::new(1).try_reserve(1).expect("free"));
-        let prepared = prepare(log.clone(), Vec::new(), context(5), &hold);
+        let prepared = prepare(fetched(log.clone(), Vec::new()), context(5), &hold);
         let only = &prepared.batches[0];
         assert_eq!(only.payload.as_ptr(), log[61..].as_ptr());
         assert_eq!((only.copied, only.next_position), (Copied::Patched, SourceOffset(8)));
@@ -370,10 +421,34 @@ mod tests {
 
     #[test]
     fn what_lies_before_the_start_is_left_out() {
-        let log = [batch(0, &[0, 1], None), batch(2, &[0, 1, 2], None)];
-        let prepared = run(&log, &[], context(4));
+        let prepared = run(&[batch(2, &[0, 1, 2], None)], &[], context(4));
         assert_eq!(starts(&prepared), [4]);
-        assert_eq!((prepared.batches[0].record_count(), prepared.skipped), (1, 1));
+        assert_eq!(prepared.batches[0].record_count(), 1);
+    }
+
+    #[test]
+    fn a_batch_out_of_its_place_is_damage() {
+        let misplaced = [
+            ("before the start", vec![batch(0, &[0, 1], None)], context(4)),
+            (
+                "before its neighbour's end",
+                vec![batch(4, &[0, 1], None), batch(3, &[0], None)],
+                context(4),
+            ),
+            (
+                "past the high watermark",
+                vec![batch(4, &[0], None), batch(99, &[0, 1], None)],
+                context(4),
+            ),
+        ];
+        for (place, log, context) in misplaced {
+            let prepared = run(&log, &[], context);
+            assert!(
+                matches!(prepared.damage, Some(PrepareError::Misplaced { .. })),
+                "{place}"
+            );
+            assert!(prepared.next_position.0 <= 6, "{place}");
+        }
     }
 
     #[test]

@@ -56,6 +56,10 @@ pub enum Stopped {
         waited: Duration,
         cause: String,
     },
+    #[error(
+        "source: nothing came from offsets {from} to {to} (exclusive), again and again, although the log is said to go on"
+    )]
+    SourceEmpty { from: SourceOffset, to: SourceOffset },
     #[error("source: refused to be read: {}", code.name())]
     SourceRefused { code: ErrorCode },
     #[error(
@@ -109,7 +113,8 @@ fn advice(code: ErrorCode) -> &'static str {
         ErrorCode::InvalidRecord => "a compacted target takes no records without a key: change its cleanup.policy",
         ErrorCode::CorruptMessage => "the batch was damaged on the way to the target: run again",
         ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId => {
-            "the broker has forgotten this producer: run again, which goes on from the last checkpoint"
+            "the broker has forgotten this producer: run again, which goes on from the last checkpoint; what was written \
+             since is written again"
         }
         ErrorCode::InvalidProducerEpoch | ErrorCode::ProducerFenced => "another instance took over",
         ErrorCode::UnsupportedCompressionType => "the target is too old for zstd",

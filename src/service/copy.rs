@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::ledger_store::{LedgerStore, LedgerStoreError, Memory, Remembered};
 use super::progress::Progress;
-use super::runner::{FlowOutcome, FlowRunner, RunError};
+use super::runner::{FlowOutcome, FlowRunner, RunError, asked_to_stop};
 use super::topics::{all, apply, batch_configs, source_topics, target_partitions};
 use crate::cluster::{BufferPool, Cluster, ClusterConfig, ClusterError, Isolation, ListedOffset, Metadata, OffsetSpec};
 use crate::offsets::{Segment, SourceOffset, TargetOffset};
@@ -85,6 +85,13 @@ pub enum CopyError {
         "target: topic {topic} is gone, but the ledger {ledger} says that it was copied before: delete that topic to begin anew, or give this flow another name with --flow"
     )]
     TargetTopicGone { topic: String, ledger: String },
+    #[error(
+        "source: the configs of topic {topic} can't be read (DESCRIBE_CONFIGS is needed), so it can't be created on the \
+         target as it is: create it there first"
+    )]
+    UnknownConfigs { topic: String },
+    #[error("stopped before anything was copied")]
+    Interrupted,
     #[error("target")]
     Ledger(#[from] LedgerStoreError),
     #[error(transparent)]
@@ -103,10 +110,30 @@ impl CopyError {
 
 /// Copies until the ends are reached, or until `shutdown` turns true.
 pub async fn copy(
-    mut request: CopyRequest,
+    request: CopyRequest,
     progress: &Progress,
-    shutdown: watch::Receiver<bool>,
+    mut shutdown: watch::Receiver<bool>,
 ) -> Result<CopySummary, CopyError> {
+    let ready = tokio::select! {
+        ready = make_ready(request, progress) => ready?,
+        () = asked_to_stop(&mut shutdown) => return Err(CopyError::Interrupted),
+    };
+    let outcome = ready.runner.run(progress, shutdown).await?;
+    Ok(CopySummary {
+        topics: ready.topics,
+        partitions: ready.partitions,
+        outcome,
+    })
+}
+
+/// A copy that may begin.
+struct Ready {
+    runner: FlowRunner,
+    topics: usize,
+    partitions: usize,
+}
+
+async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Ready, CopyError> {
     let buffers = BufferPool::new(request.memory / IDLE_SHARE);
     (request.source.buffers, request.target.buffers) = (buffers.clone(), buffers);
     let (source, target) = tokio::try_join!(
@@ -137,6 +164,7 @@ pub async fn copy(
     )
     .await?;
     refuse_lost_topics(&topics, &changes, &memory, &ledger_name)?;
+    refuse_unknown_configs(&topics, &changes)?;
     apply(&target, changes, request.replication_factor).await?;
 
     let survey = Survey::take(&source, &target, &topics, &request).await?;
@@ -158,11 +186,10 @@ pub async fn copy(
     let runner = FlowRunner::new(source, target, ledger, partitions, |partitions| {
         FlowReplicator::new(limits, budget, rate, partitions)
     });
-    let outcome = runner.run(progress, shutdown).await?;
-    Ok(CopySummary {
+    Ok(Ready {
+        runner,
         topics: topic_count,
         partitions: partition_count,
-        outcome,
     })
 }
 
@@ -195,6 +222,22 @@ fn refuse_lost_topics(
             return Err(CopyError::TargetTopicGone {
                 topic: name.clone(),
                 ledger: ledger.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A topic is not created with other configs than the source's: a compacted one would lose what it was given.
+fn refuse_unknown_configs(topics: &[SourceTopic], changes: &[TopicChange]) -> Result<(), CopyError> {
+    for change in changes {
+        let TopicChange::Create { name, .. } = change else {
+            continue;
+        };
+        let unknown = |topic: &&SourceTopic| topic.target_name == *name && topic.configs.is_none();
+        if let Some(topic) = topics.iter().find(unknown) {
+            return Err(CopyError::UnknownConfigs {
+                topic: topic.name.clone(),
             });
         }
     }
@@ -336,6 +379,7 @@ fn flow_partitions(
                 leader_epoch: -1,
                 target_next: TargetOffset(target_next),
                 end: (!follow).then_some(SourceOffset(stable)),
+                is_compacted: topic.is_compacted,
                 segment: Segment::default(),
                 producer_id,
                 producer_epoch,
@@ -363,7 +407,8 @@ fn resume(start: &mut PartitionStart, remembered: Remembered, (log_start, log_en
     start.position = position;
     start.leader_epoch = checkpoint.source_leader_epoch;
     start.target_next = checkpoint.target_next;
-    start.segment = segment;
+    // A crash between two batches of a checkpoint can leave a map that goes further than the position.
+    start.segment = segment.cut(position, checkpoint.target_next);
     let other = |before: Uuid, now: Uuid| !before.is_nil() && !now.is_nil() && before != now;
     if other(checkpoint.source_topic_id, start.source_topic_id) {
         Some(Stopped::SourceRecreated)

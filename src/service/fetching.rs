@@ -12,7 +12,7 @@ use crate::protocol::error_code::ErrorCode;
 use crate::protocol::fetch_response::FetchedPartition;
 use crate::replication::budget::Reservation;
 use crate::replication::flow::{Event, FetchJob, PartitionFetch, Slot, WantedPartition};
-use crate::replication::prepare::prepare;
+use crate::replication::prepare::{FetchedRecords, prepare};
 use crate::replication::stopped::chain;
 
 /// How long a broker may wait for records before it answers that there are none.
@@ -111,10 +111,28 @@ fn partition_fetch(fetched: FetchedPartition, asked: &WantedPartition, hold: &Ar
         return PartitionFetch::Diverged(diverging);
     }
     if fetched.error != ErrorCode::None {
+        tracing::warn!(
+            partition = fetched.partition,
+            code = fetched.error.name(),
+            "fetch refused"
+        );
         return PartitionFetch::Refused(fetched.error);
     }
     PartitionFetch::Records {
-        prepared: prepare(fetched.records, fetched.aborted, asked.context, hold),
         last_stable_offset: SourceOffset(fetched.last_stable_offset),
+        prepared: prepare(
+            FetchedRecords {
+                records: fetched.records,
+                aborted: fetched.aborted,
+                // -1 where the broker does not know it.
+                high_watermark: if fetched.high_watermark < 0 {
+                    i64::MAX
+                } else {
+                    fetched.high_watermark
+                },
+            },
+            asked.context,
+            hold,
+        ),
     }
 }

@@ -17,6 +17,7 @@ use crate::record::{
     BatchBuilder, BatchHeader, BatchOptions, Codec, EncodeError, HEADER_LEN, HeaderError, ProducerStamp, patch,
 };
 use crate::replication::ledger::{Checkpoint, DEFAULT_LANES, FlowRecord, LedgerError, LedgerRecord};
+use crate::replication::stopped::chain;
 
 /// Bytes of keys and values in one batch of the ledger: well below the `max.message.bytes` of a broker's default.
 const MAX_BATCH_BYTES: usize = 512 << 10;
@@ -194,9 +195,21 @@ impl LedgerStore {
                 bytes += key.len() + value.len();
                 builder.push(timestamp_ms(), Some(&key), Some(&value), &[]);
             }
-            self.produce(lane, builder.build()?).await?;
+            let written = self.produce(lane, builder.build()?).await;
+            if let Err(error) = written {
+                // The leader may be another one by now; nobody else asks about this topic.
+                self.refresh().await;
+                return Err(error);
+            }
         }
         Ok(())
+    }
+
+    async fn refresh(&self) {
+        let names = TopicSelection::Names(vec![self.topic.to_string()]);
+        if let Err(error) = self.target.refresh_metadata(names).await {
+            tracing::warn!(error = %chain(&error), "the ledger's leaders could not be asked for");
+        }
     }
 
     async fn produce(&self, lane: i32, batch: Bytes) -> Result<(), LedgerStoreError> {
@@ -228,9 +241,6 @@ impl LedgerStore {
         match response.partitions.first().map(|(_, part)| part.error) {
             Some(ErrorCode::None) => Ok(()),
             code => {
-                self.target
-                    .refresh_metadata(TopicSelection::Names(vec![self.topic.to_string()]))
-                    .await?;
                 let code = code.unwrap_or(ErrorCode::UnknownServerError);
                 Err(LedgerStoreError::Refused {
                     topic: Arc::clone(&self.topic),

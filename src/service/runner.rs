@@ -133,12 +133,7 @@ impl FlowRunner {
             tokio::select! {
                 event = self.inbox.recv() => self.take(event),
                 () = sleep_until(wake) => {}
-                changed = shutdown.changed(), if drain_deadline.is_none() => {
-                    if changed.is_err() {
-                        // Nobody is left who could ask for a stop.
-                        shutdown = watch::channel(false).1;
-                    }
-                }
+                () = asked_to_stop(&mut shutdown), if drain_deadline.is_none() => {}
             }
         }
     }
@@ -311,6 +306,13 @@ impl FlowRunner {
                 .collect(),
             interrupted,
         }
+    }
+}
+
+/// Waits until somebody asks for a stop; for ever, where nobody is left who could.
+pub(super) async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
+    if shutdown.wait_for(|asked| *asked).await.is_err() {
+        std::future::pending().await
     }
 }
 

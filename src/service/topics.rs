@@ -21,26 +21,31 @@ pub(super) async fn source_topics(
         .filter(|(name, topic)| selection.selects(name, topic.internal))
         .collect();
     let names: Vec<String> = selected.iter().map(|(name, _)| name.to_string()).collect();
-    let mut configs = match all(source.topic_configs(names).await) {
-        Ok(configs) => configs,
-        Err(error) => {
-            tracing::warn!(error = %chain(&error), "the source's topic configs can't be read; new topics get defaults");
-            HashMap::new()
-        }
-    };
+    let mut configs: HashMap<_, _> = source.topic_configs(names).await.into_iter().collect();
     Ok(selected
         .into_iter()
-        .map(|(name, topic)| SourceTopic {
-            name: name.to_string(),
-            target_name: selection.target_name(name),
-            partitions: topic.partitions.len() as i32,
-            configs: configs
-                .remove(name.as_ref())
-                .unwrap_or_default()
-                .into_iter()
-                .filter(|entry| entry.is_of_topic())
-                .filter_map(|entry| Some((entry.name, entry.value?)))
-                .collect(),
+        .map(|(name, topic)| {
+            let entries = match configs.remove(name.as_ref()) {
+                Some(Ok(entries)) => Some(entries),
+                Some(Err(error)) => {
+                    tracing::warn!(topic = %name, error = %chain(&error), "the source's topic configs can't be read");
+                    None
+                }
+                None => None,
+            };
+            SourceTopic {
+                name: name.to_string(),
+                target_name: selection.target_name(name),
+                partitions: topic.partitions.len() as i32,
+                is_compacted: entries.iter().flatten().any(|entry| {
+                    entry.name == "cleanup.policy"
+                        && entry.value.as_deref().is_some_and(|policy| policy.contains("compact"))
+                }),
+                configs: entries.map(|entries| {
+                    let own = entries.into_iter().filter(|entry| entry.is_of_topic());
+                    own.filter_map(|entry| Some((entry.name, entry.value?))).collect()
+                }),
+            }
         })
         .collect())
 }
@@ -126,19 +131,20 @@ pub(super) fn exists(metadata: &Metadata, topic: &str) -> bool {
 
 /// What each target topic asks of its batches.
 pub(super) async fn batch_configs(target: &Cluster, names: Vec<String>) -> HashMap<String, BatchConfigs> {
-    match all(target.topic_configs(names).await) {
-        Ok(configs) => configs
-            .into_iter()
-            .map(|(name, entries)| {
+    let mut known = HashMap::new();
+    for (name, configs) in target.topic_configs(names).await {
+        match configs {
+            Ok(entries) => {
                 let pairs = entries
                     .iter()
                     .map(|entry| (entry.name.as_str(), entry.value.as_deref()));
-                (name, BatchConfigs::from_entries(pairs))
-            })
-            .collect(),
-        Err(error) => {
-            tracing::warn!(error = %chain(&error), "the target's topic configs can't be read; a broker's defaults are assumed");
-            HashMap::new()
+                known.insert(name, BatchConfigs::from_entries(pairs));
+            }
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(topic = %name, %error, "the target's topic configs can't be read; defaults are assumed");
+            }
         }
     }
+    known
 }

@@ -72,6 +72,11 @@ impl FlowReplicator {
                 Stopped::TargetDeleted,
             ),
         };
+        // A source that was read to the end, or a target that has everything, is not waited for.
+        let waits = match end {
+            End::Source => member.replicator.needs_source(),
+            End::Target => !member.replicator.is_settled(),
+        };
         let missing_since = &mut member.missing_since[end as usize];
         if !matches!(leader, Leader::Missing) {
             *missing_since = None;
@@ -87,8 +92,10 @@ impl FlowReplicator {
                 }
                 return Some((broker, epoch));
             }
+            _ if end == End::Source && !waits => return None,
             Leader::Known { .. } => recreated,
             Leader::Missing if now >= *missing_since.get_or_insert(now) + MISSING_BELIEVED => deleted,
+            Leader::Absent | Leader::Missing if !waits => return None,
             Leader::Absent | Leader::Missing => {
                 self.refresh[end as usize].wanted = true;
                 self.update(now, index, |replicator| match end {

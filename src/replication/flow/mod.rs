@@ -103,6 +103,7 @@ pub struct FlowReplicator {
     dirty: BTreeSet<usize>,
     checkpoint_at: Option<Instant>,
     checkpointing: bool,
+    checkpoint_failed: bool,
     draining: bool,
     totals: Totals,
     newly_stopped: Vec<usize>,
@@ -163,6 +164,7 @@ impl FlowReplicator {
             refresh: [Refresh::default(); 2],
             checkpoint_at: None,
             checkpointing: false,
+            checkpoint_failed: false,
             draining: false,
             totals: Totals::default(),
             newly_stopped,
@@ -230,9 +232,9 @@ impl FlowReplicator {
                 let refresh = &mut self.refresh[end as usize];
                 (refresh.wanted, refresh.under_way) = (true, false);
             }
-            Event::Checkpointed => self.checkpointing = false,
+            Event::Checkpointed => (self.checkpointing, self.checkpoint_failed) = (false, false),
             Event::CheckpointFailed { job, .. } => {
-                self.checkpointing = false;
+                (self.checkpointing, self.checkpoint_failed) = (false, true);
                 for (index, checkpoint) in job.lanes.into_values().flatten() {
                     self.members[index].replicator.handle_checkpoint_failed(checkpoint);
                     self.dirty.insert(index);
@@ -261,13 +263,21 @@ impl FlowReplicator {
                 .iter_mut()
                 .for_each(|(_, fetch)| fetch.expect_whole_batches());
         }
+        let mut refused = BTreeSet::new();
         for (index, fetch) in partitions {
+            if !matches!(fetch, PartitionFetch::Records { .. }) {
+                refused.insert(index);
+            }
             self.handle_partition_fetch(now, index, fetch);
         }
-        if nothing {
-            for index in asked {
-                self.update(now, index, PartitionReplicator::handle_nothing_fetched);
-            }
+        for index in asked.into_iter().filter(|index| !refused.contains(index)) {
+            self.update(now, index, |replicator| {
+                replicator.handle_source_well();
+                match nothing {
+                    true => replicator.handle_nothing_fetched(),
+                    false => replicator.handle_others_fetched(),
+                }
+            });
         }
     }
 

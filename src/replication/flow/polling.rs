@@ -180,7 +180,7 @@ impl FlowReplicator {
         }
         let last_one = self.unsettled == 0 || (self.draining && self.members.iter().all(|m| m.replicator.is_at_rest()));
         let due = *self.checkpoint_at.get_or_insert(now + self.limits.checkpoint_interval);
-        if now < due && !last_one {
+        if now < due && (!last_one || self.checkpoint_failed) {
             return None;
         }
         self.checkpoint_at = Some(now + self.limits.checkpoint_interval);

@@ -8,7 +8,7 @@ use super::*;
 use crate::offsets::{Segment, TargetOffset};
 use crate::record::{BatchBuilder, BatchOptions};
 use crate::replication::partition::PartitionStart;
-use crate::replication::prepare::prepare;
+use crate::replication::prepare::{FetchedRecords, prepare};
 
 #[expect(
     clippy::disallowed_methods,
@@ -34,6 +34,7 @@ fn flow_of(limits: FlowLimits, stopped: Option<Stopped>) -> FlowReplicator {
         leader_epoch: -1,
         target_next: TargetOffset(0),
         end: Some(SourceOffset(1000)),
+        is_compacted: true,
         segment: Segment::default(),
         producer_id: 7,
         producer_epoch: 0,
@@ -77,7 +78,15 @@ fn answer_fetch(flow: &mut FlowReplicator, now: Instant, job: FetchJob, batches:
         batch.push(0, None, Some(&[0; 1000]), &[]);
         records.extend_from_slice(&batch.build().expect("a batch"));
     }
-    let prepared = prepare(records.into(), Vec::new(), context, &Arc::new(job.hold));
+    let prepared = prepare(
+        FetchedRecords {
+            records: records.into(),
+            aborted: Vec::new(),
+            high_watermark: i64::MAX,
+        },
+        context,
+        &Arc::new(job.hold),
+    );
     let fetch = PartitionFetch::Records {
         prepared,
         last_stable_offset: SourceOffset(1000),

@@ -52,6 +52,8 @@ pub struct PartitionStart {
     pub target_next: TargetOffset,
     /// Where to stop; `None` to follow.
     pub end: Option<SourceOffset>,
+    /// The source topic is compacted, as far as is known.
+    pub is_compacted: bool,
     /// The last segment of the offset map in the ledger.
     pub segment: Segment,
     pub producer_id: i64,
@@ -146,6 +148,8 @@ pub struct PartitionReplicator {
     last_fetched_epoch: i32,
     fetch_retry_at: Option<Instant>,
     fetch_failures: u32,
+    /// Damaged answers in a row that brought nothing whole.
+    damaged_fetches: u32,
     empty_fetches: u32,
     last_stable_offset: Option<SourceOffset>,
 
@@ -182,6 +186,7 @@ impl PartitionReplicator {
             last_fetched_epoch: start.leader_epoch,
             fetch_retry_at: None,
             fetch_failures: 0,
+            damaged_fetches: 0,
             empty_fetches: 0,
             last_stable_offset: None,
             prepared: VecDeque::new(),
@@ -280,10 +285,14 @@ impl PartitionReplicator {
         self.start.end.is_some_and(|end| self.acked_position >= end)
     }
 
+    /// Something is still to be fetched.
+    pub fn needs_source(&self) -> bool {
+        self.stopped.is_none() && self.start.end.is_none_or(|end| self.fetch_position < end)
+    }
+
     /// Whether the next fetch of the leader should ask for this partition.
     pub fn wants_fetch(&self, now: Instant, max_prepared_bytes: usize) -> bool {
-        self.stopped.is_none()
-            && self.start.end.is_none_or(|end| self.fetch_position < end)
+        self.needs_source()
             && self.prepared_bytes < max_prepared_bytes
             && self.fetch_retry_at.is_none_or(|at| at <= now)
     }
@@ -305,9 +314,11 @@ impl PartitionReplicator {
     pub fn handle_fetched(&mut self, now: Instant, prepared: Prepared, last_stable_offset: SourceOffset) {
         assert!(prepared.next_position >= self.fetch_position, "a fetch went backwards");
         self.last_stable_offset = Some(last_stable_offset);
-        self.source_trouble.clear();
         if prepared.damage.is_none() {
             self.fetch_failures = 0;
+        }
+        if prepared.next_position > self.fetch_position {
+            self.damaged_fetches = 0;
         }
         if prepared.last_leader_epoch.is_some() {
             self.empty_fetches = 0;
@@ -339,7 +350,8 @@ impl PartitionReplicator {
         }
         self.fetch_failures += 1;
         self.fetch_retry_at = Some(now + backoff(self.fetch_failures));
-        if self.fetch_failures >= MAX_DAMAGED_FETCHES {
+        self.damaged_fetches += 1;
+        if self.damaged_fetches >= MAX_DAMAGED_FETCHES {
             self.stop_fetching(Stopped::SourceUnreadable {
                 position: self.fetch_position,
                 cause: Arc::new(damage),
@@ -347,22 +359,35 @@ impl PartitionReplicator {
         }
     }
 
-    /// A fetch that was not held back by a quota and asked for this partition brought no records for anybody.
+    /// A fetch that was not held back by a quota and asked for this partition brought no records for anybody, although
+    /// the log goes on.
     ///
-    /// Then there are none between here and the last stable offset: compaction can leave the end of a log without
-    /// a batch. Believed the third time only.
+    /// Compaction can leave the end of a log without a batch. The third time in a row that is believed of a compacted
+    /// topic. Of no other: a broker whose tiered storage is slow answers the same way, and the records are there.
     pub fn handle_nothing_fetched(&mut self) {
         const BELIEVED: u32 = 3;
+        const GIVEN_UP: u32 = 240;
         let Some(end) = self.start.end.filter(|_| self.fetch_failures == 0) else {
             return;
         };
-        if self.fetch_position < end && self.last_stable_offset.is_some_and(|stable| stable >= end) {
-            self.empty_fetches += 1;
-            if self.empty_fetches >= BELIEVED {
-                self.fetch_position = end;
-                self.advance_when_idle();
-            }
+        if self.fetch_position >= end || self.last_stable_offset.is_none_or(|stable| stable < end) {
+            return;
         }
+        self.empty_fetches += 1;
+        if self.empty_fetches >= BELIEVED && self.start.is_compacted {
+            self.fetch_position = end;
+            self.advance_when_idle();
+        } else if self.empty_fetches >= GIVEN_UP {
+            self.stop_fetching(Stopped::SourceEmpty {
+                from: self.fetch_position,
+                to: end,
+            });
+        }
+    }
+
+    /// The slot's fetches bring records, so that an answer without any says nothing.
+    pub fn handle_others_fetched(&mut self) {
+        self.empty_fetches = 0;
     }
 
     /// Forgets what was fetched and not sent: it will be fetched again.
@@ -370,16 +395,23 @@ impl PartitionReplicator {
         if !self.prepared.is_empty() {
             self.prepared.clear();
             self.prepared_bytes = 0;
-            self.fetch_position = self
-                .unacked
-                .back()
-                .map_or(self.acked_position, |last| last.batch.next_position);
+            (self.fetch_position, self.last_fetched_epoch) = match self.unacked.back() {
+                Some(last) => (last.batch.next_position, last.batch.leader_epoch),
+                None => (self.acked_position, self.acked_epoch),
+            };
         }
+    }
+
+    /// A fetch that asked for this partition was answered, and did not refuse it.
+    pub fn handle_source_well(&mut self) {
+        self.source_trouble.clear();
     }
 
     /// A fetch for this partition came to nothing.
     pub fn handle_fetch_failed(&mut self, now: Instant, cause: &str) {
-        self.source_trouble.note(now, cause);
+        if self.needs_source() {
+            self.source_trouble.note(now, cause);
+        }
     }
 
     /// Takes a partition's error in a fetch response; says what has to be found out before the next try.
@@ -424,6 +456,14 @@ impl PartitionReplicator {
         self.sending_stopped = true;
         self.prepared.clear();
         self.prepared_bytes = 0;
+        self.forget_unsent();
+    }
+
+    /// From the first unsent batch on, nothing can be acked in order any more; what they hold is needed by others.
+    fn forget_unsent(&mut self) {
+        if let Some(first) = self.unacked.iter().position(|unacked| unacked.sent == Sent::No) {
+            self.unacked.truncate(first);
+        }
     }
 
     /// With nothing on its way, everything fetched is acked: skipped batches at the end move the position too.

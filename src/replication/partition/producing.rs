@@ -85,12 +85,13 @@ impl PartitionReplicator {
     /// # Panics
     /// If no such batch is in flight: answers are matched by the connection, so that would be our own mistake.
     pub fn handle_outcome(&mut self, now: Instant, sequence: i32, outcome: ProduceOutcome) -> Progress {
-        let position = self
-            .unacked
-            .iter()
-            .position(|unacked| unacked.sequence == sequence && unacked.sent == Sent::InFlight)
-            .expect("an outcome belongs to a batch in flight");
+        let in_flight = |unacked: &Unacked| unacked.sequence == sequence && unacked.sent == Sent::InFlight;
+        let position = self.unacked.iter().position(in_flight);
         self.in_flight -= 1;
+        let Some(position) = position else {
+            assert!(self.sending_stopped, "an outcome belongs to a batch in flight");
+            return Progress::default();
+        };
         let mut progress = Progress::default();
         match outcome {
             ProduceOutcome::Acked { base_offset } => {
@@ -106,6 +107,9 @@ impl PartitionReplicator {
                 self.fail(now, position, cause);
             }
             ProduceOutcome::Refused { code, message } => self.handle_refused(now, position, code, message),
+        }
+        if self.sending_stopped {
+            self.forget_unsent();
         }
         if self.phase == Phase::Draining && self.in_flight == 0 {
             self.phase = Phase::BackingOff {
@@ -163,7 +167,8 @@ impl PartitionReplicator {
     /// Gives up on a side that has failed for `patience` without a break.
     pub fn give_up(&mut self, now: Instant, patience: Duration) {
         let position = self.acked_position;
-        if let Some((waited, cause)) = self.source_trouble.longer_than(now, patience) {
+        let source_trouble = self.source_trouble.longer_than(now, patience);
+        if let Some((waited, cause)) = source_trouble.filter(|_| self.needs_source()) {
             self.stop_fetching(Stopped::SourceUnavailable {
                 position,
                 waited,
@@ -193,8 +198,10 @@ impl PartitionReplicator {
         {
             let base_offset = *base_offset;
             if base_offset < self.target_next {
+                let expected = self.target_next;
+                self.unacked.clear();
                 self.stop(Stopped::TargetWentBack {
-                    expected: self.target_next,
+                    expected,
                     answered: base_offset,
                 });
                 break;

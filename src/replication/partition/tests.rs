@@ -7,7 +7,7 @@ use super::*;
 use crate::record::{BatchBuilder, BatchHeader, BatchOptions};
 use crate::replication::budget::Budget;
 use crate::replication::fate::FateContext;
-use crate::replication::prepare::prepare;
+use crate::replication::prepare::{FetchedRecords, prepare};
 
 #[expect(
     clippy::disallowed_methods,
@@ -28,6 +28,7 @@ fn partition(end: i64) -> PartitionReplicator {
         leader_epoch: -1,
         target_next: TargetOffset(0),
         end: Some(SourceOffset(end)),
+        is_compacted: true,
         segment: Segment::default(),
         producer_id: 7,
         producer_epoch: 0,
@@ -54,7 +55,15 @@ fn fetched(base_offset: i64, count: i64) -> Prepared {
         keep_append_time: true,
     };
     let hold = Arc::new(Budget::new(1 << 20).try_reserve(records.len()).expect("free"));
-    prepare(records.into(), Vec::new(), context, &hold)
+    prepare(
+        FetchedRecords {
+            records: records.into(),
+            aborted: Vec::new(),
+            high_watermark: i64::MAX,
+        },
+        context,
+        &hold,
+    )
 }
 
 fn feed(partition: &mut PartitionReplicator, now: Instant, batches: i64) {
@@ -348,4 +357,29 @@ fn what_a_forgetful_leader_may_have_twice_is_told() {
     send_all(&mut partition, later);
     let told = partition.handle_outcome(later, 2, acked(2)).perhaps_repeated;
     assert_eq!(told, None, "it is where it should be");
+}
+
+#[test]
+fn a_stopped_partition_holds_no_memory() {
+    let now = start_of_time();
+    let (mut partition, _) = streaming(now, 8);
+    partition.handle_outcome(now, 2, refused(ErrorCode::TopicAuthorizationFailed));
+    for sequence in [4, 6, 8, 10] {
+        partition.handle_outcome(now, sequence, refused(ErrorCode::OutOfOrderSequenceNumber));
+    }
+    assert!(partition.is_settled() && partition.unacked.is_empty() && partition.prepared.is_empty());
+    assert_eq!(partition.acked_position(), SourceOffset(2));
+}
+
+#[test]
+fn an_end_without_batches_is_not_believed_of_a_topic_that_is_not_compacted() {
+    let now = start_of_time();
+    let mut partition = partition(10);
+    partition.start.is_compacted = false;
+    partition.handle_fetched(now, fetched(0, 0), SourceOffset(10));
+    while partition.stopped().is_none() {
+        assert!(!partition.is_done());
+        partition.handle_nothing_fetched();
+    }
+    assert!(matches!(partition.stopped(), Some(Stopped::SourceEmpty { .. })));
 }

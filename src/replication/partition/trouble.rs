@@ -57,7 +57,6 @@ pub(super) fn refusal(code: ErrorCode) -> Refusal {
         | ErrorCode::DuplicateSequenceNumber
         | ErrorCode::InvalidTxnState
         | ErrorCode::InvalidRequiredAcks
-        | ErrorCode::UnknownTopicId
         | ErrorCode::Unknown(_) => Refusal::Stop,
         _ => Refusal::Retry,
     }
