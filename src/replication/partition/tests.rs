@@ -4,10 +4,10 @@ use super::producing::sequence_after;
 use std::time::Duration;
 
 use super::*;
-use crate::record::{BatchBuilder, BatchHeader, BatchOptions};
+use crate::record::{BatchBuilder, BatchHeader, BatchOptions, ReencodeError};
 use crate::replication::budget::Budget;
 use crate::replication::fate::FateContext;
-use crate::replication::prepare::{FetchedRecords, prepare};
+use crate::replication::prepare::{FetchedRecords, PrepareError, Prepared, prepare};
 
 #[expect(
     clippy::disallowed_methods,
