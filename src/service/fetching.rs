@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::routes::Routes;
@@ -10,9 +11,10 @@ use crate::cluster::{Cluster, ClusterError, FetchOptions, FetchPartition, FetchS
 use crate::offsets::SourceOffset;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::fetch_response::FetchedPartition;
+use crate::record::scan;
 use crate::replication::budget::Reservation;
 use crate::replication::flow::{Event, FetchJob, PartitionFetch, Slot, WantedPartition};
-use crate::replication::prepare::{FetchedRecords, prepare};
+use crate::replication::prepare::{FetchedRecords, PreparedBatch, prepare};
 use crate::replication::stopped::chain;
 
 /// How long a broker may wait for records before it answers that there are none.
@@ -69,11 +71,11 @@ async fn run_job(
     };
     let response = fetch(&connection, session, &wanted, &options).await?;
 
-    let held: usize = response
+    let held = response
         .partitions
         .iter()
-        .map(|(_, part)| part.records.len() + PARTITION_OVERHEAD)
-        .sum();
+        .map(|(_, part)| held_for(&part.records))
+        .sum::<usize>();
     // A buffer that was used before may be twice as large as what lies in it now.
     job.hold.resize((2 * held).min(job.max_bytes.max(held)));
     let hold = Arc::new(job.hold);
@@ -91,6 +93,13 @@ async fn run_job(
         partitions,
         held_back: response.throttle_time_ms > 0,
     })
+}
+
+/// What a partition's records keep in memory until they are acked: themselves, and a little for each batch. Where batches
+/// are of one small record, that little is as much again.
+fn held_for(records: &Bytes) -> usize {
+    let batches = scan(records.clone()).count();
+    PARTITION_OVERHEAD + records.len() + batches * size_of::<PreparedBatch>()
 }
 
 fn fetch_partition(routes: &Routes, wanted: &WantedPartition) -> FetchPartition {
