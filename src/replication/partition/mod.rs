@@ -164,6 +164,7 @@ pub struct PartitionReplicator {
     /// from an id that it has not seen, or has forgotten (old records, and it started again): until then only one batch
     /// may be on its way, since a second one that overtakes the first would be believed.
     is_known_to_leader: bool,
+    last_ack: Option<Instant>,
     failures: u32,
     source_trouble: Trouble,
     target_trouble: Trouble,
@@ -197,6 +198,7 @@ impl PartitionReplicator {
             next_sequence: 0,
             acked_sequence: 0,
             is_known_to_leader: false,
+            last_ack: None,
             failures: 0,
             source_trouble: Trouble::default(),
             target_trouble: Trouble::default(),

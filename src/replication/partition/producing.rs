@@ -10,6 +10,9 @@ use crate::record::{HEADER_LEN, ProducerStamp, patch};
 use crate::replication::prepare::{Copied, PreparedBatch, SourceOffsets};
 use crate::replication::stopped::Stopped;
 
+/// A leader that was not heard of for this long may have been restarted meanwhile: no broker restarts in less.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(1);
+
 impl PartitionReplicator {
     /// Whether [`Self::poll_batch`] would give a batch now.
     pub fn can_send(&self, now: Instant) -> bool {
@@ -32,6 +35,9 @@ impl PartitionReplicator {
             return None;
         }
         self.phase = Phase::Streaming;
+        if self.in_flight == 0 && self.last_ack.is_none_or(|at| now >= at + FORGOTTEN_AFTER) {
+            self.is_known_to_leader = false;
+        }
         let position = match self.unacked.iter().position(|unacked| unacked.sent == Sent::No) {
             Some(position) => position,
             None => self.take_prepared(),
@@ -98,6 +104,7 @@ impl PartitionReplicator {
                 self.unacked[position].sent = Sent::Acked(base_offset);
                 // What is acked while a failed one waits says nothing of the leader that the failed one will go to.
                 self.is_known_to_leader = self.phase == Phase::Streaming;
+                self.last_ack = Some(now);
                 self.failures = 0;
                 self.target_trouble.clear();
                 progress = self.settle();

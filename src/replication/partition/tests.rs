@@ -383,3 +383,19 @@ fn an_end_without_batches_is_not_believed_of_a_topic_that_is_not_compacted() {
     }
     assert!(matches!(partition.stopped(), Some(Stopped::SourceEmpty { .. })));
 }
+
+#[test]
+fn after_a_pause_one_batch_goes_first() {
+    let now = start_of_time();
+    let (mut partition, _) = streaming(now, 1);
+    partition.handle_outcome(now, 2, acked(2));
+    let later = now + Duration::from_secs(60);
+    feed(&mut partition, later, 3);
+    assert_eq!(
+        sequences(&send_all(&mut partition, later)),
+        [4],
+        "the leader may have been restarted"
+    );
+    partition.handle_outcome(later, 4, acked(4));
+    assert_eq!(sequences(&send_all(&mut partition, later)), [6, 8]);
+}
