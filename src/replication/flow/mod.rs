@@ -152,7 +152,7 @@ impl FlowReplicator {
             rate,
             // What is stopped from the start keeps its old checkpoint, which says why: written anew, it would not.
             dirty: (0..members.len())
-                .filter(|index| !newly_stopped.contains(index))
+                .filter(|index| members[*index].replicator.stopped().is_none())
                 .collect(),
             members,
             sources: BTreeMap::new(),
@@ -384,6 +384,7 @@ impl FlowReplicator {
         let replicator = &mut self.members[index].replicator;
         let (was_settled, was_at) = (replicator.is_settled(), replicator.acked_position());
         let (was_stopped, wanted) = (replicator.stopped().is_some(), replicator.wants_fetch(now, limit));
+        let retried = (replicator.fetch_retry_at(), replicator.produce_retry_at());
         change(replicator);
         if replicator.acked_position() != was_at {
             self.dirty.insert(index);
@@ -398,10 +399,11 @@ impl FlowReplicator {
             _ => {}
         }
         let roused = !wanted && replicator.wants_fetch(now, limit);
-        if let Some(at) = replicator.fetch_retry_at().filter(|at| *at > now) {
+        let retries = (replicator.fetch_retry_at(), replicator.produce_retry_at());
+        if let Some(at) = retries.0.filter(|at| *at > now && retries.0 != retried.0) {
             self.delayed_fetches.push(Reverse((at, index)));
         }
-        if let Some(at) = replicator.produce_retry_at().filter(|at| *at > now) {
+        if let Some(at) = retries.1.filter(|at| *at > now && retries.1 != retried.1) {
             self.delayed.push(Reverse((at, index)));
         }
         if roused {

@@ -43,13 +43,17 @@ impl PartitionReplicator {
             None => self.take_prepared(),
         };
         self.in_flight += 1;
-        let stamp_of = self.producer_stamp();
         let unacked = &mut self.unacked[position];
         unacked.sent = Sent::InFlight;
+        let stamp = ProducerStamp {
+            producer_id: self.start.producer_id,
+            producer_epoch: self.start.producer_epoch,
+            base_sequence: unacked.sequence,
+        };
         Some(OutgoingBatch {
             partition: index,
             sequence: unacked.sequence,
-            header: patch::for_produce(&unacked.batch.header, stamp_of(unacked.sequence)),
+            header: patch::for_produce(&unacked.batch.header, stamp),
             payload: unacked.batch.payload.clone(),
         })
     }
@@ -67,15 +71,6 @@ impl PartitionReplicator {
             in_doubt: false,
         });
         self.unacked.len() - 1
-    }
-
-    fn producer_stamp(&self) -> impl Fn(i32) -> ProducerStamp + use<> {
-        let (producer_id, producer_epoch) = (self.start.producer_id, self.start.producer_epoch);
-        move |base_sequence| ProducerStamp {
-            producer_id,
-            producer_epoch,
-            base_sequence,
-        }
     }
 
     /// The leader is now another one: what is in flight has to come to an end before anything goes to the new one.
