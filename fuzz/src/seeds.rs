@@ -32,7 +32,7 @@ use kafka_protocol::protocol::{Encodable, StrBytes};
 use kferry::offsets::{Run, Segment, SourceOffset, TargetOffset};
 use kferry::protocol::{ApiKey, frame};
 use kferry::record::{BatchBuilder, BatchOptions, Codec, ControlType, HEADER_LEN, control_batch};
-use kferry::replication::ledger::{Checkpoint, FlowRecord, LedgerRecord};
+use kferry::replication::ledger::{Checkpoint, FlowRecord, FlowStart, LedgerRecord, OwnerId, OwnerRecord};
 use kferry_fuzz::{WALKED, choice};
 use libfuzzer_sys::fuzz_target;
 use uuid::Uuid;
@@ -259,11 +259,20 @@ fn ledger_records() -> Vec<Vec<u8>> {
     segment.push(run(10, 0));
     segment.push(run(16, 5));
     let (topic, partition) = ("t".to_owned(), 1);
+    let owner = OwnerId {
+        generation: 1,
+        instance: 7,
+    };
     let checkpoint = Checkpoint {
-        source_position: SourceOffset(21),
-        source_leader_epoch: 3,
+        target_topic: topic.clone(),
         source_topic_id: Uuid::from_u128(1),
         target_topic_id: Uuid::from_u128(2),
+        start: FlowStart {
+            source: SourceOffset(10),
+            target: TargetOffset(0),
+        },
+        source_position: SourceOffset(21),
+        source_leader_epoch: 3,
         target_next: TargetOffset(10),
         producer_id: 1000,
         producer_epoch: 4,
@@ -279,17 +288,20 @@ fn ledger_records() -> Vec<Vec<u8>> {
         LedgerRecord::Checkpoint {
             topic: topic.clone(),
             partition,
+            owner,
             checkpoint,
         },
         LedgerRecord::Segment {
             topic,
             partition,
+            owner,
             segment,
         },
+        LedgerRecord::Owner(OwnerRecord { owner, released: true }),
     ];
     let seed = |record: &LedgerRecord| {
         let (key, value) = record.encode();
-        [&[key.len() as u8][..], &key, &value].concat()
+        [&[key.len() as u8][..], &key, &value.unwrap_or_default()].concat()
     };
     records.iter().map(seed).collect()
 }

@@ -11,9 +11,9 @@ fuzz_target!(|data: &[u8]| {
     let Some((key, value)) = rest.split_at_checked(key_len.into()) else {
         return;
     };
-    let Ok(record) = LedgerRecord::decode(key, value) else {
+    let Ok(record) = LedgerRecord::decode(key, Some(value)) else {
         return;
     };
     let (key, value) = record.encode();
-    assert_eq!(LedgerRecord::decode(&key, &value), Ok(record));
+    assert_eq!(LedgerRecord::decode(&key, value.as_deref()), Ok(record));
 });

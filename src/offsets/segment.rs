@@ -32,6 +32,11 @@ impl Segment {
         self.runs.first().map(|run| run.source_start)
     }
 
+    /// Where the last run ends at the source.
+    pub fn end(&self) -> Option<SourceOffset> {
+        self.runs.last().map(Run::source_end)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }

@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::ledger_store::{LedgerStore, LedgerStoreError, Memory, Remembered};
+use super::ledger::{LedgerStore, LedgerStoreError, Partitions, Remembered};
 use super::progress::Progress;
 use super::runner::{FlowOutcome, FlowRunner, RunError, asked_to_stop};
 use super::topics::{all, apply, batch_configs, source_topics, target_partitions};
@@ -21,7 +21,7 @@ use crate::reconcile::configs::BatchConfigs;
 use crate::reconcile::topics::{SourceTopic, TopicChange, TopicSelection, plan_topics};
 use crate::replication::budget::Budget;
 use crate::replication::flow::{FlowLimits, FlowPartition, FlowReplicator};
-use crate::replication::ledger::{lane_of, ledger_topic};
+use crate::replication::ledger::{FlowStart, lane_of, ledger_topic};
 use crate::replication::partition::PartitionStart;
 use crate::replication::rate::RateLimit;
 use crate::replication::stopped::Stopped;
@@ -161,8 +161,10 @@ async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Rea
         &ledger_name,
         source.cluster_id(),
         request.replication_factor,
+        fastrand::u64(..),
     )
     .await?;
+    let memory = memory.partitions;
     refuse_lost_topics(&topics, &changes, &memory, &ledger_name)?;
     refuse_unknown_configs(&topics, &changes)?;
     apply(&target, changes, request.replication_factor).await?;
@@ -207,7 +209,7 @@ fn names_of(changes: &[TopicChange]) -> String {
 fn refuse_lost_topics(
     topics: &[SourceTopic],
     changes: &[TopicChange],
-    memory: &Memory,
+    memory: &Partitions,
     ledger: &str,
 ) -> Result<(), CopyError> {
     let remembered = |topic: &SourceTopic| memory.keys().any(|(name, _)| *name == topic.name);
@@ -343,7 +345,7 @@ fn flow_partitions(
     topics: &[SourceTopic],
     survey: &Survey,
     producers: &Producers,
-    mut memory: Memory,
+    mut memory: Partitions,
     follow: bool,
 ) -> Vec<FlowPartition> {
     let mut partitions = Vec::new();
@@ -380,10 +382,16 @@ fn flow_partitions(
                 target_next: TargetOffset(target_next),
                 end: (!follow).then_some(SourceOffset(stable)),
                 is_compacted: topic.is_compacted,
+                flow_start: FlowStart {
+                    source: SourceOffset(0),
+                    target: TargetOffset(target_next),
+                },
                 segment: Segment::default(),
+                superseded: Vec::new(),
                 producer_id,
                 producer_epoch,
             };
+            start.flow_start.source = start.position;
             let stopped = remembered.and_then(|remembered| {
                 let log = (survey.earliest[&key].offset, survey.ends[&key].offset);
                 resume(&mut start, remembered, log)
@@ -401,7 +409,12 @@ fn flow_partitions(
 
 /// Goes on where the ledger says, unless either side has changed under it: that is never healed in silence.
 fn resume(start: &mut PartitionStart, remembered: Remembered, (log_start, log_end): (i64, i64)) -> Option<Stopped> {
-    let Remembered { checkpoint, segment } = remembered;
+    let (topic, partition) = (start.topic.to_string(), start.partition);
+    start.superseded = remembered.superseded_by_the_next(&topic, partition);
+    let Remembered {
+        checkpoint, segment, ..
+    } = remembered;
+    start.flow_start = checkpoint.start;
     let position = checkpoint.source_position;
     let target_log_end = start.target_next;
     start.position = position;

@@ -5,14 +5,14 @@
 //! | [`copy`] | one `kferry copy` from connecting to the summary |
 //! | [`runner`] | drives a flow's state machine: carries its actions out, brings events back |
 //! | [`fetching`], [`producing`] | the task of one source slot, of one target slot |
-//! | [`ledger_store`] | the ledger topic: made, read, written |
+//! | [`ledger`] | the ledger topic: made, read, written |
 //! | [`reader`] | a partition's records from one offset to another |
 //! | [`topics`] | asks both clusters for topics, applies what is planned for the target |
 //! | [`progress`] | numbers for whoever watches |
 
 pub mod copy;
 mod fetching;
-pub mod ledger_store;
+pub mod ledger;
 mod producing;
 pub mod progress;
 pub mod reader;

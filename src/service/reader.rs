@@ -42,6 +42,18 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// Whether the same may work a little later.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Cluster(error) => !matches!(error.recovery(), Recovery::None | Recovery::Stop),
+            Self::Refused { code, .. } => !matches!(code.recovery(), Recovery::None | Recovery::Stop),
+            Self::NoLeader { .. } => true,
+            Self::Scan { .. } | Self::Record { .. } => false,
+        }
+    }
+}
+
 /// Gives `visit` the key and value of each record in offsets `from..to`, in order.
 pub async fn read_partition(
     cluster: &Cluster,

@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::ledger_store::LedgerStore;
+use super::ledger::LedgerStore;
 use super::progress::{Progress, ProgressNumbers};
 use super::routes::Routes;
 use super::topics::all;
@@ -22,7 +22,7 @@ use crate::replication::flow::{
     Action, CheckpointJob, End, Event, FetchJob, FlowPartition, FlowReplicator, MAX_REQUESTS_IN_FLIGHT, ProduceJob,
     Slot, Totals,
 };
-use crate::replication::ledger::LedgerRecord;
+use crate::replication::ledger::{LedgerRecord, OwnerId};
 use crate::replication::partition::PartitionCheckpoint;
 use crate::replication::stopped::{Stopped, chain};
 
@@ -144,8 +144,8 @@ impl FlowRunner {
         let mut next = first;
         while let Some(event) = next {
             match &event {
-                Event::Checkpointed => self.ledger_trouble = None,
-                Event::CheckpointFailed { cause, .. } => {
+                Event::Checkpointed { cause: None, .. } => self.ledger_trouble = None,
+                Event::Checkpointed { cause: Some(cause), .. } => {
                     let since = self.ledger_trouble.take().map_or(now, |(since, _)| since);
                     self.ledger_trouble = Some((since, cause.clone()));
                 }
@@ -234,19 +234,23 @@ impl FlowRunner {
         });
     }
 
-    fn start_checkpoint(&self, job: CheckpointJob) {
-        let lanes = ledger_records(&self.routes, &job);
+    fn start_checkpoint(&self, mut job: CheckpointJob) {
+        let lanes = ledger_records(&self.routes, self.ledger.owner(), &job);
         let (ledger, events) = (self.ledger.clone(), self.events.clone());
         tokio::spawn(async move {
-            let event = match ledger.write(lanes).await {
-                Ok(()) => Event::Checkpointed,
-                Err(error) => {
-                    let cause = chain(&error);
-                    tracing::warn!(error = %cause, "checkpoint was not written, trying again");
-                    Event::CheckpointFailed { job, cause }
+            let mut cause = None;
+            for (lane, result) in ledger.write(lanes).await {
+                match result {
+                    Ok(()) => drop(job.lanes.remove(&lane)),
+                    Err(error) => {
+                        let text = chain(&error);
+                        tracing::warn!(lane, error = %text, "checkpoint was not written, trying again");
+                        cause = Some(text);
+                    }
                 }
-            };
-            let _ = events.send(event).await; // No receiver: the flow has ended.
+            }
+            // No receiver: the flow has ended.
+            let _ = events.send(Event::Checkpointed { failed: job, cause }).await;
         });
     }
 
@@ -331,25 +335,27 @@ async fn source_range(
     ))
 }
 
-fn ledger_records(routes: &Routes, job: &CheckpointJob) -> BTreeMap<i32, Vec<LedgerRecord>> {
+fn ledger_records(routes: &Routes, owner: OwnerId, job: &CheckpointJob) -> BTreeMap<i32, Vec<LedgerRecord>> {
     let records_of = |(index, written): &(usize, PartitionCheckpoint)| {
         let route = routes.route(*index);
         let (topic, partition) = (route.topic.to_string(), route.partition);
-        let segments = written.segments.iter().cloned();
-        let segments = segments.map({
-            let topic = topic.clone();
-            move |segment| LedgerRecord::Segment {
+        let mut records = Vec::new();
+        for segment in &written.segments {
+            records.push(LedgerRecord::Segment {
                 topic: topic.clone(),
                 partition,
-                segment,
-            }
-        });
-        let checkpoint = LedgerRecord::Checkpoint {
+                owner,
+                segment: segment.clone(),
+            });
+        }
+        records.push(LedgerRecord::Checkpoint {
             topic,
             partition,
+            owner,
             checkpoint: written.checkpoint.clone(),
-        };
-        segments.chain([checkpoint]).collect::<Vec<_>>()
+        });
+        records.extend(written.gone.iter().cloned().map(LedgerRecord::Gone));
+        records
     };
     job.lanes
         .iter()

@@ -157,10 +157,10 @@ pub enum Event {
         log_start: SourceOffset,
         log_end: SourceOffset,
     },
-    Checkpointed,
-    CheckpointFailed {
-        job: CheckpointJob,
-        cause: String,
+    /// A checkpoint came to its end: what of it is not in the ledger, and why.
+    Checkpointed {
+        failed: CheckpointJob,
+        cause: Option<String>,
     },
 }
 

@@ -232,10 +232,9 @@ impl FlowReplicator {
                 let refresh = &mut self.refresh[end as usize];
                 (refresh.wanted, refresh.under_way) = (true, false);
             }
-            Event::Checkpointed => (self.checkpointing, self.checkpoint_failed) = (false, false),
-            Event::CheckpointFailed { job, .. } => {
-                (self.checkpointing, self.checkpoint_failed) = (false, true);
-                for (index, checkpoint) in job.lanes.into_values().flatten() {
+            Event::Checkpointed { failed, .. } => {
+                (self.checkpointing, self.checkpoint_failed) = (false, !failed.lanes.is_empty());
+                for (index, checkpoint) in failed.lanes.into_values().flatten() {
                     self.members[index].replicator.handle_checkpoint_failed(checkpoint);
                     self.dirty.insert(index);
                 }

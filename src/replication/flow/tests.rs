@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::*;
 use crate::offsets::{Segment, TargetOffset};
 use crate::record::{BatchBuilder, BatchOptions};
+use crate::replication::ledger::FlowStart;
 use crate::replication::partition::PartitionStart;
 use crate::replication::prepare::{FetchedRecords, prepare};
 
@@ -35,7 +36,12 @@ fn flow_of(limits: FlowLimits, stopped: Option<Stopped>) -> FlowReplicator {
         target_next: TargetOffset(0),
         end: Some(SourceOffset(1000)),
         is_compacted: true,
+        flow_start: FlowStart {
+            source: SourceOffset(0),
+            target: TargetOffset(0),
+        },
         segment: Segment::default(),
+        superseded: Vec::new(),
         producer_id: 7,
         producer_epoch: 0,
     };
@@ -60,7 +66,13 @@ fn next_job(flow: &mut FlowReplicator, now: Instant) -> Option<Action> {
                 }];
                 flow.handle(now, Event::Leaders { end, leaders });
             }
-            Action::Checkpoint(_) => flow.handle(now, Event::Checkpointed),
+            Action::Checkpoint(_) => flow.handle(
+                now,
+                Event::Checkpointed {
+                    failed: CheckpointJob { lanes: BTreeMap::new() },
+                    cause: None,
+                },
+            ),
             job => return Some(job),
         }
     }

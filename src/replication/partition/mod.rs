@@ -27,7 +27,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use self::trouble::Trouble;
-use super::ledger::Checkpoint;
+use super::ledger::{Checkpoint, FlowStart, LedgerKey};
 use super::prepare::PreparedBatch;
 use super::stopped::Stopped;
 use crate::offsets::{Segment, SourceOffset, TargetOffset};
@@ -55,8 +55,12 @@ pub struct PartitionStart {
     pub end: Option<SourceOffset>,
     /// The source topic is compacted, as far as is known.
     pub is_compacted: bool,
+    /// Where the flow began with this partition.
+    pub flow_start: FlowStart,
     /// The last segment of the offset map in the ledger.
     pub segment: Segment,
+    /// What the ledger says of the partition and the first checkpoint takes the place of.
+    pub superseded: Vec<LedgerKey>,
     pub producer_id: i64,
     pub producer_epoch: i16,
 }
@@ -134,6 +138,8 @@ pub struct Progress {
 pub struct PartitionCheckpoint {
     pub checkpoint: Checkpoint,
     pub segments: Vec<Segment>,
+    /// What holds no longer, once the rest is written.
+    pub gone: Vec<LedgerKey>,
 }
 
 /// The state of one partition.
@@ -174,6 +180,7 @@ pub struct PartitionReplicator {
     target_next: TargetOffset,
     open_segment: Segment,
     full_segments: Vec<Segment>,
+    gone: Vec<LedgerKey>,
     checkpointed: Option<SourceOffset>,
 }
 
@@ -207,6 +214,7 @@ impl PartitionReplicator {
             target_next: start.target_next,
             open_segment: start.segment.clone(),
             full_segments: Vec::new(),
+            gone: start.superseded.clone(),
             checkpointed: None,
             start,
         }
@@ -338,16 +346,19 @@ impl PartitionReplicator {
         self.checkpointed = Some(self.acked_position);
         Some(PartitionCheckpoint {
             checkpoint: Checkpoint {
-                source_position: self.acked_position,
-                source_leader_epoch: self.acked_epoch,
+                target_topic: self.start.target_topic.to_string(),
                 source_topic_id: self.start.source_topic_id,
                 target_topic_id: self.start.target_topic_id,
+                start: self.start.flow_start,
+                source_position: self.acked_position,
+                source_leader_epoch: self.acked_epoch,
                 target_next: self.target_next,
                 producer_id: self.start.producer_id,
                 producer_epoch: self.start.producer_epoch,
                 next_sequence: self.acked_sequence,
             },
             segments,
+            gone: std::mem::take(&mut self.gone),
         })
     }
 
@@ -358,6 +369,8 @@ impl PartitionReplicator {
             .retain(|segment| segment.start() != self.open_segment.start());
         written.segments.append(&mut self.full_segments);
         self.full_segments = written.segments;
+        written.gone.append(&mut self.gone);
+        self.gone = written.gone;
         self.checkpointed = None;
     }
 }

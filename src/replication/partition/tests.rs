@@ -29,7 +29,12 @@ fn partition(end: i64) -> PartitionReplicator {
         target_next: TargetOffset(0),
         end: Some(SourceOffset(end)),
         is_compacted: true,
+        flow_start: FlowStart {
+            source: SourceOffset(0),
+            target: TargetOffset(0),
+        },
         segment: Segment::default(),
+        superseded: Vec::new(),
         producer_id: 7,
         producer_epoch: 0,
     };

@@ -1,0 +1,210 @@
+//! What the ledger remembers, put together from its records in the order of its log.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::offsets::{Segment, SourceOffset};
+use crate::replication::ledger::{
+    Checkpoint, FlowRecord, GroupRecord, LaneRecord, LedgerKey, LedgerRecord, OwnerId, OwnerRecord, SegmentName,
+};
+
+/// What the ledger remembers of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    /// Of the highest generation.
+    pub checkpoint: Checkpoint,
+    /// The last segment of the offset map.
+    pub segment: Segment,
+    pub segment_owner: Option<OwnerId>,
+    /// All checkpoints' writers.
+    pub checkpoints: Vec<OwnerId>,
+    /// All segments, by their beginning.
+    pub segments: Vec<SegmentName>,
+}
+
+impl Remembered {
+    /// What the next owner's first checkpoint takes the place of: older checkpoints, and the last segment, which it carries
+    /// on.
+    pub fn superseded_by_the_next(&self, topic: &str, partition: i32) -> Vec<LedgerKey> {
+        let checkpoint = |owner: &OwnerId| LedgerKey::Checkpoint {
+            topic: topic.to_owned(),
+            partition,
+            owner: *owner,
+        };
+        let segment = self
+            .segment_owner
+            .zip(self.segment.start())
+            .map(|(owner, source_start)| LedgerKey::Segment {
+                topic: topic.to_owned(),
+                partition,
+                owner,
+                source_start,
+            });
+        self.checkpoints.iter().map(checkpoint).chain(segment).collect()
+    }
+}
+
+/// What the ledger says of a lane as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LaneMemory {
+    pub owner: Option<OwnerRecord>,
+    pub producer: Option<LaneRecord>,
+}
+
+/// By topic and partition of the source.
+pub type Partitions = HashMap<(String, i32), Remembered>;
+
+/// All of a ledger.
+#[derive(Debug, Default)]
+pub struct LedgerMemory {
+    pub flow: Option<FlowRecord>,
+    pub lanes: BTreeMap<i32, LaneMemory>,
+    pub partitions: Partitions,
+    /// By group, topic and partition.
+    pub groups: BTreeMap<(String, String, i32), GroupRecord>,
+}
+
+#[derive(Debug, Default)]
+struct PartitionRecords {
+    checkpoints: BTreeMap<OwnerId, Checkpoint>,
+    segments: BTreeMap<(SourceOffset, OwnerId), SourceOffset>,
+    last: Option<((SourceOffset, OwnerId), Segment)>,
+}
+
+/// A ledger that is being read.
+#[derive(Debug, Default)]
+pub(super) struct Loading {
+    flow: Option<FlowRecord>,
+    lanes: BTreeMap<i32, LaneMemory>,
+    partitions: HashMap<(String, i32), PartitionRecords>,
+    groups: BTreeMap<(String, String, i32), GroupRecord>,
+    highest_generation: i32,
+}
+
+impl Loading {
+    pub(super) fn flow(&self) -> Option<&FlowRecord> {
+        self.flow.as_ref()
+    }
+
+    /// Of all who have ever written.
+    pub(super) fn highest_generation(&self) -> i32 {
+        self.highest_generation
+    }
+
+    pub(super) fn take(&mut self, lane: i32, record: LedgerRecord) {
+        match record {
+            LedgerRecord::Flow(record) => self.flow = Some(record),
+            LedgerRecord::Owner(record) => {
+                self.note(record.owner);
+                self.lanes.entry(lane).or_default().owner = Some(record);
+            }
+            LedgerRecord::Lane(record) => self.lanes.entry(lane).or_default().producer = Some(record),
+            LedgerRecord::Checkpoint {
+                topic,
+                partition,
+                owner,
+                checkpoint,
+            } => {
+                self.note(owner);
+                let records = self.partitions.entry((topic, partition)).or_default();
+                records.checkpoints.insert(owner, checkpoint);
+            }
+            LedgerRecord::Segment {
+                topic,
+                partition,
+                owner,
+                segment,
+            } => {
+                self.note(owner);
+                if let (Some(start), Some(end)) = (segment.start(), segment.end()) {
+                    let records = self.partitions.entry((topic, partition)).or_default();
+                    records.segments.insert((start, owner), end);
+                    if records.last.as_ref().is_none_or(|(name, _)| *name <= (start, owner)) {
+                        records.last = Some(((start, owner), segment));
+                    }
+                }
+            }
+            LedgerRecord::Group {
+                group,
+                topic,
+                partition,
+                record,
+            } => {
+                self.groups.insert((group, topic, partition), record);
+            }
+            LedgerRecord::Gone(key) => self.forget(key),
+        }
+    }
+
+    fn note(&mut self, owner: OwnerId) {
+        self.highest_generation = self.highest_generation.max(owner.generation);
+    }
+
+    fn forget(&mut self, key: LedgerKey) {
+        match key {
+            LedgerKey::Flow | LedgerKey::Owner | LedgerKey::Lane => {} // Nobody takes these back.
+            LedgerKey::Checkpoint {
+                topic,
+                partition,
+                owner,
+            } => {
+                if let Some(records) = self.partitions.get_mut(&(topic, partition)) {
+                    records.checkpoints.remove(&owner);
+                }
+            }
+            LedgerKey::Segment {
+                topic,
+                partition,
+                owner,
+                source_start,
+            } => {
+                if let Some(records) = self.partitions.get_mut(&(topic, partition)) {
+                    records.segments.remove(&(source_start, owner));
+                    if records
+                        .last
+                        .as_ref()
+                        .is_some_and(|(name, _)| *name == (source_start, owner))
+                    {
+                        records.last = None;
+                    }
+                }
+            }
+            LedgerKey::Group {
+                group,
+                topic,
+                partition,
+            } => {
+                self.groups.remove(&(group, topic, partition));
+            }
+        }
+    }
+
+    pub(super) fn finish(self) -> LedgerMemory {
+        let partitions = self.partitions.into_iter();
+        LedgerMemory {
+            flow: self.flow,
+            lanes: self.lanes,
+            partitions: partitions
+                .filter_map(|(key, records)| Some((key, records.finish()?)))
+                .collect(),
+            groups: self.groups,
+        }
+    }
+}
+
+impl PartitionRecords {
+    fn finish(self) -> Option<Remembered> {
+        let checkpoint = self.checkpoints.last_key_value()?.1.clone();
+        let (name, segment) = self.last.unzip();
+        Some(Remembered {
+            checkpoint,
+            segment: segment.unwrap_or_default(),
+            segment_owner: name.map(|(_, owner)| owner),
+            checkpoints: self.checkpoints.into_keys().collect(),
+            segments: self
+                .segments
+                .into_iter()
+                .map(|((start, owner), end)| SegmentName { start, owner, end })
+                .collect(),
+        })
+    }
+}
