@@ -277,6 +277,7 @@ fn ledger_records() -> Vec<Vec<u8>> {
         producer_id: 1000,
         producer_epoch: 4,
         next_sequence: 10,
+        cuts: Vec::new(),
     };
     let flow = FlowRecord {
         source_cluster_id: "s".to_owned(),

@@ -108,14 +108,18 @@ pub enum RecordError {
 
 /// Opens a batch: decompresses its records if need be. They are checked when they are iterated over.
 pub fn decode(batch: &RawBatch, limits: &DecodeLimits) -> Result<Decoded, RecordError> {
-    let (header, claimed) = (batch.header, batch.header.record_count());
+    decode_payload(batch.header, batch.payload(), limits)
+}
+
+/// Opens a batch whose header lies apart from its payload.
+pub fn decode_payload(header: BatchHeader, payload: Bytes, limits: &DecodeLimits) -> Result<Decoded, RecordError> {
+    let claimed = header.record_count();
     if claimed > limits.max_records {
         return Err(RecordError::TooManyRecords {
             claimed,
             limit: limits.max_records,
         });
     }
-    let payload = batch.payload();
     let records = match header.codec()? {
         Codec::None => payload,
         // A batch that has been emptied holds nothing to decompress, whatever its attributes say.

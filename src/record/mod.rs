@@ -35,7 +35,7 @@ pub mod scan;
 
 pub use codec::{Codec, CodecError, UnknownCodec};
 pub use control::{ControlType, control_batch};
-pub use decode::{DecodeLimits, Decoded, Headers, Record, RecordError, Records, decode, records};
+pub use decode::{DecodeLimits, Decoded, Headers, Record, RecordError, Records, decode, decode_payload, records};
 pub use encode::{BatchBuilder, BatchOptions, EncodeError};
 pub use header::{BatchHeader, HEADER_LEN, HeaderError, LOG_OVERHEAD, TimestampType};
 pub use legacy::{LegacyEntry, LegacyError};

@@ -73,6 +73,15 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// Nothing, of nobody's budget.
+    pub fn none() -> Self {
+        Self {
+            budget: Budget::new(0),
+            bytes: 0,
+            of_whole: None,
+        }
+    }
+
     pub fn bytes(&self) -> usize {
         self.bytes
     }

@@ -7,6 +7,8 @@
 //! | [`partition`] | fetched -> prepared -> produced -> acked -> checkpointed, for one partition |
 //! | [`flow`] | which partitions fetch and produce together on which connection, and when |
 //! | [`budget`], [`rate`] | bytes held in memory, bytes taken a second |
+//! | [`recovery`] | where a dead incarnation came to, and how to go on |
+//! | [`fence`] | shuts out whoever writes under an older epoch |
 //! | [`ledger`] | what is remembered on the target |
 //!
 //! The order that everything here keeps: `checkpointed <= acked <= produced <= fetched`.
@@ -14,9 +16,11 @@
 pub mod aborted;
 pub mod budget;
 pub mod fate;
+pub mod fence;
 pub mod flow;
 pub mod ledger;
 pub mod partition;
 pub mod prepare;
 pub mod rate;
+pub mod recovery;
 pub mod stopped;

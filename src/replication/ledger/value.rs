@@ -58,7 +58,20 @@ pub struct Checkpoint {
     pub producer_id: i64,
     pub producer_epoch: i16,
     pub next_sequence: i32,
+    /// Where the source has lost records that had been copied, oldest first.
+    pub cuts: Vec<Cut>,
 }
+
+/// From here on the source has become another: what the map says of offsets from `source` on, and puts below `target`, is
+/// void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    pub source: SourceOffset,
+    pub target: TargetOffset,
+}
+
+/// Cuts that a checkpoint remembers. A source that has lost records more often than this has other troubles.
+pub const MAX_CUTS: usize = 64;
 
 /// What kferry last wrote for a consumer group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,12 +158,16 @@ impl Checkpoint {
         put_varlong(&mut bytes, self.producer_id);
         put_varint(&mut bytes, i32::from(self.producer_epoch));
         put_varint(&mut bytes, self.next_sequence);
+        for cut in &self.cuts {
+            put_varlong(&mut bytes, cut.source.0);
+            put_varlong(&mut bytes, cut.target.0);
+        }
         bytes
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, LedgerError> {
         let mut reader = versioned(bytes)?;
-        let checkpoint = Self {
+        let mut checkpoint = Self {
             target_topic: string(&mut reader)?,
             source_topic_id: reader.uuid()?,
             target_topic_id: reader.uuid()?,
@@ -164,8 +181,17 @@ impl Checkpoint {
             producer_id: reader.varlong()?,
             producer_epoch: epoch(&mut reader)?,
             next_sequence: reader.varint()?,
+            cuts: Vec::new(),
         };
-        end(&reader)?;
+        while !reader.is_empty() {
+            if checkpoint.cuts.len() == MAX_CUTS {
+                return Err(LedgerError::Impossible("cuts"));
+            }
+            checkpoint.cuts.push(Cut {
+                source: SourceOffset(position(&mut reader)?),
+                target: TargetOffset(position(&mut reader)?),
+            });
+        }
         if checkpoint.next_sequence < 0 {
             return Err(LedgerError::Impossible("a negative sequence"));
         }

@@ -356,6 +356,7 @@ impl PartitionReplicator {
                 producer_id: self.start.producer_id,
                 producer_epoch: self.start.producer_epoch,
                 next_sequence: self.acked_sequence,
+                cuts: Vec::new(),
             },
             segments,
             gone: std::mem::take(&mut self.gone),

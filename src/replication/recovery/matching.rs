@@ -1,0 +1,299 @@
+//! Finds the target's own records again at the source, by content, and so the place where the copy has come to.
+//!
+//! Batches tell nothing: the cleaner rewrites those that it keeps, on either side. Records are told by a fingerprint over
+//! time, key, value and headers. On a log that nobody cleans, each of our records has to be the next one of the source.
+//! Where a cleaner is at work, either side may lack what the other has, but what both have is in the same order.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
+
+use super::tail::WithTime;
+use super::walk::source_ranges;
+use crate::offsets::{Run, SourceOffset, TargetOffset};
+use crate::record::{DecodeLimits, Decoded, Record, RecordError, decode_payload};
+use crate::replication::prepare::PreparedBatch;
+
+/// What a record is told by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint(u64);
+
+/// The fingerprint of a record of `batch`.
+pub fn fingerprint(batch: &Decoded, record: &Record<'_>, with_time: WithTime) -> Result<Fingerprint, RecordError> {
+    let mut hasher = DefaultHasher::new();
+    if with_time.0 {
+        hasher.write_i64(batch.timestamp(record)?);
+    }
+    // Key, value and headers are copied as they are written; lengths are part of that, and null is not empty.
+    hasher.write(record.after_offset_delta);
+    Ok(Fingerprint(hasher.finish()))
+}
+
+/// Looks for the target's records at the source, in their order.
+#[derive(Debug)]
+pub struct Matching<'a> {
+    target: &'a [(Fingerprint, TargetOffset)],
+    /// Where each fingerprint is among them.
+    places: BTreeMap<Fingerprint, Vec<u32>>,
+    /// The first of them that is not found so far.
+    next: usize,
+    is_cleaned: bool,
+    with_time: WithTime,
+    /// Records of the source that may still have been sent.
+    remaining: i64,
+    last: Option<(SourceOffset, i32)>,
+    walked_to: SourceOffset,
+    mismatch: bool,
+    runs: Vec<Run>,
+}
+
+/// What the search has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Match {
+    /// The copy has come to this source offset; the leader epoch is of the batch before it.
+    Found { position: SourceOffset, leader_epoch: i32 },
+    /// Of records that lie on the target some were not found. All below `from` were; the copy may have come as far as `to`.
+    Lost { from: SourceOffset, to: SourceOffset },
+}
+
+impl<'a> Matching<'a> {
+    /// `target` are our records from the checkpoint on, of which `sent` were sent. `is_cleaned` where a cleaner is at work on
+    /// one of the sides.
+    pub fn new(target: &'a [(Fingerprint, TargetOffset)], sent: i64, is_cleaned: bool, with_time: WithTime) -> Self {
+        let mut places: BTreeMap<Fingerprint, Vec<u32>> = BTreeMap::new();
+        if is_cleaned {
+            for (place, (fingerprint, _)) in (0..).zip(target) {
+                places.entry(*fingerprint).or_default().push(place);
+            }
+        }
+        Self {
+            target,
+            places,
+            next: 0,
+            is_cleaned,
+            with_time,
+            remaining: sent,
+            last: None,
+            walked_to: SourceOffset(0),
+            mismatch: false,
+            runs: Vec::new(),
+        }
+    }
+
+    /// No more of the source needs to be looked at.
+    pub fn is_done(&self) -> bool {
+        // After a mismatch the rest is only counted, to know how far the copy may have come.
+        self.remaining <= 0 || (self.next == self.target.len() && !self.mismatch)
+    }
+
+    /// Takes batches of the source, from the checkpoint on.
+    pub fn take(&mut self, batches: &[PreparedBatch]) -> Result<(), RecordError> {
+        for batch in batches {
+            if self.is_done() {
+                return Ok(());
+            }
+            let decoded = decode_payload(batch.header, batch.payload.clone(), &DecodeLimits::default())?;
+            let mut records = decoded.records();
+            for (start, count) in source_ranges(batch) {
+                for offset in start.0..start.0 + count {
+                    let Some(record) = records.next() else { break };
+                    let found = fingerprint(&decoded, &record?, self.with_time)?;
+                    self.take_record(SourceOffset(offset), batch.leader_epoch, found);
+                    if self.is_done() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_record(&mut self, offset: SourceOffset, leader_epoch: i32, found: Fingerprint) {
+        self.remaining -= 1;
+        self.walked_to = SourceOffset(offset.0 + 1);
+        let place = match self.is_cleaned {
+            _ if self.mismatch => None,
+            true => self.places.get(&found).and_then(|places| {
+                let after = places.partition_point(|place| (*place as usize) < self.next);
+                places.get(after).map(|place| *place as usize)
+            }),
+            false if self.target[self.next].0 == found => Some(self.next),
+            false => {
+                self.mismatch = true;
+                None
+            }
+        };
+        if let Some(place) = place {
+            self.next = place + 1;
+            self.last = Some((offset, leader_epoch));
+            self.push(offset, self.target[place].1);
+        }
+    }
+
+    fn push(&mut self, source: SourceOffset, target: TargetOffset) {
+        match self.runs.last_mut() {
+            Some(last) if last.source_end() == source && last.target_end() == target => last.count += 1,
+            _ => self.runs.push(Run {
+                source_start: source,
+                target_start: target,
+                count: 1,
+            }),
+        }
+    }
+
+    /// The runs that were found, and where the copy goes on: behind the last record that both sides have.
+    pub fn finish(self, position: SourceOffset, leader_epoch: i32) -> (Vec<Run>, Match) {
+        let is_whole = self.next == self.target.len();
+        // A cleaner may have taken the source's copy of our last records, but not of all of them.
+        let is_found = is_whole || (self.is_cleaned && self.last.is_some());
+        let found = match (is_found, self.last) {
+            (true, Some((offset, leader_epoch))) => Match::Found {
+                position: SourceOffset(offset.0 + 1),
+                leader_epoch,
+            },
+            (true, None) => Match::Found { position, leader_epoch },
+            (false, last) => {
+                let from = last.map_or(position, |(offset, _)| SourceOffset(offset.0 + 1));
+                let to = self.walked_to.max(from);
+                Match::Lost { from, to }
+            }
+        };
+        (self.runs, found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::record::{BatchBuilder, BatchHeader, BatchOptions, HEADER_LEN};
+    use crate::replication::budget::Reservation;
+    use crate::replication::prepare::{Copied, SourceOffsets};
+
+    /// Records from this source offset on, one for each letter.
+    fn source(start: i64, letters: &str) -> PreparedBatch {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        for letter in letters.chars() {
+            builder.push(9, Some(b"k"), Some(letter.to_string().as_bytes()), &[]);
+        }
+        let bytes = builder.build().unwrap();
+        PreparedBatch {
+            header: BatchHeader::parse(&bytes).unwrap(),
+            payload: bytes.slice(HEADER_LEN..),
+            source_offsets: SourceOffsets::From(SourceOffset(start)),
+            next_position: SourceOffset(start + letters.len() as i64),
+            leader_epoch: 2,
+            copied: Copied::Patched,
+            hold: Arc::new(Reservation::none()),
+        }
+    }
+
+    fn target(start: i64, letters: &str) -> Vec<(Fingerprint, TargetOffset)> {
+        let batch = source(0, letters);
+        let decoded = decode_payload(batch.header, batch.payload, &DecodeLimits::default()).unwrap();
+        decoded
+            .records()
+            .zip(start..)
+            .map(|(record, offset)| {
+                let found = fingerprint(&decoded, &record.unwrap(), WithTime(true)).unwrap();
+                (found, TargetOffset(offset))
+            })
+            .collect()
+    }
+
+    fn search(
+        target: &[(Fingerprint, TargetOffset)],
+        sent: i64,
+        is_cleaned: bool,
+        batches: &[PreparedBatch],
+    ) -> (Vec<Run>, Match) {
+        let mut matching = Matching::new(target, sent, is_cleaned, WithTime(true));
+        matching.take(batches).unwrap();
+        matching.finish(SourceOffset(100), 1)
+    }
+
+    fn run(source: i64, target: i64, count: i64) -> Run {
+        Run {
+            source_start: SourceOffset(source),
+            target_start: TargetOffset(target),
+            count,
+        }
+    }
+
+    fn found(position: i64) -> Match {
+        Match::Found {
+            position: SourceOffset(position),
+            leader_epoch: 2,
+        }
+    }
+
+    fn lost(from: i64, to: i64) -> Match {
+        Match::Lost {
+            from: SourceOffset(from),
+            to: SourceOffset(to),
+        }
+    }
+
+    #[test]
+    fn the_copy_goes_on_behind_the_last_record_that_the_target_has() {
+        let (runs, end) = search(&target(50, "abc"), 3, false, &[source(100, "ab"), source(103, "cde")]);
+        assert_eq!(end, found(104));
+        assert_eq!(runs, [run(100, 50, 2), run(103, 52, 1)]);
+    }
+
+    #[test]
+    fn a_target_without_records_of_ours_has_nothing_to_find() {
+        let (runs, end) = search(&[], 0, false, &[source(100, "ab")]);
+        assert_eq!(
+            end,
+            Match::Found {
+                position: SourceOffset(100),
+                leader_epoch: 1
+            }
+        );
+        assert_eq!(runs, []);
+    }
+
+    #[test]
+    fn a_record_that_is_not_the_next_one_is_no_match() {
+        let (_, end) = search(&target(50, "abxy"), 4, false, &[source(100, "abcdef")]);
+        assert_eq!(end, lost(102, 104));
+    }
+
+    #[test]
+    fn a_cleaned_source_may_lack_what_the_target_has() {
+        let (runs, end) = search(&target(50, "abcd"), 4, true, &[source(101, "b"), source(103, "def")]);
+        assert_eq!(end, found(104));
+        assert_eq!(runs, [run(101, 51, 1), run(103, 53, 1)]);
+    }
+
+    #[test]
+    fn a_cleaned_target_may_lack_what_the_source_has() {
+        let (_, end) = search(&target(50, "bd"), 4, true, &[source(100, "abcdef")]);
+        assert_eq!(end, found(104));
+    }
+
+    #[test]
+    fn a_record_that_the_source_has_lost_was_the_last_one() {
+        // "d" was sent and is gone from the source; "e" was not sent.
+        let (_, end) = search(&target(50, "abcd"), 4, true, &[source(100, "abc"), source(104, "efgh")]);
+        assert_eq!(end, found(103));
+    }
+
+    #[test]
+    fn no_more_is_looked_at_than_was_sent() {
+        let mut matching_all = Matching::new(&[], 0, true, WithTime(true));
+        assert!(matching_all.is_done());
+        matching_all.take(&[source(0, "a")]).unwrap();
+        let letters = target(50, "z");
+        let (_, end) = search(&letters, 2, true, &[source(100, "abcdefz")]);
+        assert_eq!(end, lost(100, 102));
+    }
+
+    #[test]
+    fn equal_records_are_taken_in_their_order() {
+        let (runs, end) = search(&target(50, "aaa"), 3, false, &[source(100, "aaaaa")]);
+        assert_eq!(end, found(103));
+        assert_eq!(runs, [run(100, 50, 3)]);
+    }
+}

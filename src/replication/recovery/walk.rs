@@ -1,0 +1,215 @@
+//! Counts committed records at the source, from the checkpoint on.
+
+use crate::offsets::{Run, SourceOffset, TargetOffset};
+use crate::record::OffsetRange;
+use crate::replication::prepare::{PreparedBatch, SourceOffsets};
+
+/// A stretch of the records that the target has from the checkpoint on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// Records between the checkpoint and the first one of it, in the order in which they were sent.
+    pub before: i64,
+    pub target_start: TargetOffset,
+    pub count: i64,
+}
+
+/// A walk over so many records.
+#[derive(Debug)]
+pub struct SourceWalk {
+    position: SourceOffset,
+    leader_epoch: i32,
+    remaining: i64,
+    walked: Vec<(SourceOffset, i64)>,
+}
+
+impl SourceWalk {
+    pub fn new(position: SourceOffset, leader_epoch: i32, records: i32) -> Self {
+        Self {
+            position,
+            leader_epoch,
+            remaining: records.into(),
+            walked: Vec::new(),
+        }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.remaining == 0
+    }
+
+    /// Just past the last record counted.
+    pub fn position(&self) -> SourceOffset {
+        self.position
+    }
+
+    /// Of the last batch counted.
+    pub fn leader_epoch(&self) -> i32 {
+        self.leader_epoch
+    }
+
+    /// Takes batches that follow on those before. What is left over when the count is full is for the copy to come.
+    pub fn take(&mut self, batches: &[PreparedBatch]) {
+        for batch in batches {
+            if self.is_done() {
+                return;
+            }
+            let whole = batch.record_count() <= self.remaining;
+            for (start, count) in source_ranges(batch) {
+                let count = count.min(self.remaining);
+                if count > 0 {
+                    self.push(start, count);
+                }
+            }
+            if whole {
+                self.position = batch.next_position;
+            }
+            self.leader_epoch = batch.leader_epoch;
+        }
+    }
+
+    /// Nothing that is a record lies below.
+    pub fn skip_to(&mut self, position: SourceOffset) {
+        if !self.is_done() {
+            self.position = self.position.max(position);
+        }
+    }
+
+    fn push(&mut self, start: SourceOffset, count: i64) {
+        self.remaining -= count;
+        self.position = SourceOffset(start.0 + count);
+        match self.walked.last_mut() {
+            Some((last, length)) if last.0 + *length == start.0 => *length += count,
+            _ => self.walked.push((start, count)),
+        }
+    }
+
+    /// Where the records that were counted are on the target.
+    pub fn runs(&self, stretches: &[Stretch]) -> Vec<Run> {
+        let mut runs = Vec::new();
+        let mut stretches = stretches.iter().copied().peekable();
+        let mut before = 0;
+        for &(start, count) in &self.walked {
+            let end = before + count;
+            while let Some(stretch) = stretches.peek().copied() {
+                let (from, to) = (before.max(stretch.before), end.min(stretch.before + stretch.count));
+                if from < to {
+                    runs.push(Run {
+                        source_start: SourceOffset(start.0 + from - before),
+                        target_start: TargetOffset(stretch.target_start.0 + from - stretch.before),
+                        count: to - from,
+                    });
+                }
+                if stretch.before + stretch.count > end {
+                    break;
+                }
+                stretches.next();
+            }
+            before = end;
+        }
+        runs
+    }
+}
+
+/// The source offsets of a batch's records, as starts and counts.
+pub(super) fn source_ranges(batch: &PreparedBatch) -> Vec<(SourceOffset, i64)> {
+    match &batch.source_offsets {
+        SourceOffsets::From(start) => vec![(*start, batch.record_count())],
+        SourceOffsets::Ranges(ranges) => {
+            let of_range = |range: &OffsetRange| (SourceOffset(range.start), i64::from(range.count));
+            ranges.iter().map(of_range).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::record::{BatchBuilder, BatchHeader, BatchOptions, HEADER_LEN};
+    use crate::replication::budget::Reservation;
+    use crate::replication::prepare::Copied;
+
+    /// A batch whose records have these source offsets.
+    fn batch(ranges: &[(i64, u32)], next_position: i64) -> PreparedBatch {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        for _ in 0..ranges.iter().map(|(_, count)| *count).sum() {
+            builder.push(0, None, Some(b"v"), &[]);
+        }
+        let bytes = builder.build().unwrap();
+        PreparedBatch {
+            header: BatchHeader::parse(&bytes).unwrap(),
+            payload: bytes.slice(HEADER_LEN..),
+            source_offsets: SourceOffsets::Ranges(
+                ranges
+                    .iter()
+                    .map(|&(start, count)| OffsetRange { start, count })
+                    .collect(),
+            ),
+            next_position: SourceOffset(next_position),
+            leader_epoch: 4,
+            copied: Copied::Patched,
+            hold: Arc::new(Reservation::none()),
+        }
+    }
+
+    fn run(source: i64, target: i64, count: i64) -> Run {
+        Run {
+            source_start: SourceOffset(source),
+            target_start: TargetOffset(target),
+            count,
+        }
+    }
+
+    fn stretch(before: i64, target: i64, count: i64) -> Stretch {
+        Stretch {
+            before,
+            target_start: TargetOffset(target),
+            count,
+        }
+    }
+
+    #[test]
+    fn a_walk_ends_behind_the_last_record_counted() {
+        let mut walk = SourceWalk::new(SourceOffset(10), 3, 7);
+        walk.take(&[batch(&[(10, 3)], 14), batch(&[(14, 2), (20, 5)], 30)]);
+        assert!(walk.is_done());
+        assert_eq!(walk.position(), SourceOffset(22));
+        assert_eq!(walk.leader_epoch(), 4);
+        assert_eq!(
+            walk.runs(&[stretch(0, 100, 7)]),
+            [run(10, 100, 3), run(14, 103, 2), run(20, 105, 2)]
+        );
+    }
+
+    #[test]
+    fn a_walk_that_ends_with_a_batch_passes_what_follows_in_it() {
+        let mut walk = SourceWalk::new(SourceOffset(10), 3, 3);
+        walk.take(&[batch(&[(10, 3)], 14), batch(&[(14, 2)], 16)]);
+        assert_eq!(walk.position(), SourceOffset(14));
+    }
+
+    #[test]
+    fn gaps_on_the_target_part_runs() {
+        let mut walk = SourceWalk::new(SourceOffset(0), -1, 10);
+        walk.take(&[batch(&[(0, 10)], 10)]);
+        assert_eq!(
+            walk.runs(&[stretch(0, 50, 4), stretch(4, 60, 6)]),
+            [run(0, 50, 4), run(4, 60, 6)]
+        );
+        assert_eq!(
+            walk.runs(&[stretch(2, 52, 2), stretch(6, 60, 4)]),
+            [run(2, 52, 2), run(6, 60, 4)],
+            "what the target's cleaner has taken has no place"
+        );
+    }
+
+    #[test]
+    fn gaps_on_both_sides_part_runs() {
+        let mut walk = SourceWalk::new(SourceOffset(0), -1, 6);
+        walk.take(&[batch(&[(0, 2), (5, 2)], 8), batch(&[(8, 2)], 10)]);
+        assert_eq!(
+            walk.runs(&[stretch(0, 10, 3), stretch(3, 20, 3)]),
+            [run(0, 10, 2), run(5, 12, 1), run(6, 20, 1), run(8, 21, 2)]
+        );
+    }
+}
