@@ -16,6 +16,7 @@ use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, progress};
 use crate::cluster::{ClusterConfig, Side};
 use crate::config::{ClientProperties, Patterns, size};
 use crate::reconcile::topics::TopicSelection;
+use crate::replication::partition::{OnChange, Policies};
 use crate::service::copy::{CopyError, CopyRequest, CopySummary, StartFrom, copy};
 use crate::service::progress::Progress;
 
@@ -25,9 +26,8 @@ const DEFAULT_EXCLUDE: &str = r".*[\-\.]internal,.*\.replica,__.*";
 /// The least that `--memory` may be: a batch on its way in and one on its way out, at the default size.
 const MIN_MEMORY: u64 = 8 << 20;
 
-const GUARANTEE: &str = "at-least-once";
-const GUARANTEE_REASON: &str = "after a crash, what was written since the last checkpoint is copied again; a clean stop \
-                                repeats nothing";
+const EXACTLY_ONCE_REASON: &str = "the target's leaders take each record under the next sequence number only, and what was \
+     in doubt was asked about";
 
 /// Copies topics up to the ends seen at the start, then stops
 ///
@@ -96,12 +96,39 @@ pub struct CopyArgs {
     /// best: the strongest that can be had; exactly-once: refuse to start where that cannot be had
     #[arg(long, value_enum, default_value_t = Guarantee::Best)]
     guarantee: Guarantee,
+
+    /// Where the source no longer has what is to be copied next: stop the partition, or continue loudly
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Change::Stop)]
+    on_gap: Change,
+
+    /// Where the source has lost what was copied
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Change::Stop)]
+    on_truncation: Change,
+
+    /// Where the source's topic was deleted and created anew
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Change::Stop)]
+    on_recreation: Change,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Guarantee {
     Best,
     ExactlyOnce,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Change {
+    Stop,
+    Continue,
+}
+
+impl From<Change> for OnChange {
+    fn from(change: Change) -> Self {
+        match change {
+            Change::Stop => Self::Stop,
+            Change::Continue => Self::Continue,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +207,7 @@ struct Report {
     seconds: f64,
     batches: Batches,
     guarantee: &'static str,
-    guarantee_reason: &'static str,
+    guarantee_reason: String,
     groups: [(); 0],
     stopped: Vec<StoppedReport>,
 }
@@ -246,9 +273,6 @@ pub(super) async fn run(args: CopyArgs, output: OutputFormat, bars: MultiProgres
 
 /// What the arguments mean. An error here is one of usage.
 fn request(args: &CopyArgs) -> anyhow::Result<CopyRequest> {
-    if args.guarantee == Guarantee::ExactlyOnce {
-        anyhow::bail!("exactly-once can't be had from this version of kferry: {GUARANTEE_REASON}");
-    }
     Ok(CopyRequest {
         source: cluster_config(Side::Source, &args.flow.source, &args.from, args.from_config.as_deref())?,
         target: cluster_config(Side::Target, &args.flow.target, &args.to, args.to_config.as_deref())?,
@@ -264,6 +288,13 @@ fn request(args: &CopyArgs) -> anyhow::Result<CopyRequest> {
         create: !args.no_create,
         max_rate: args.max_rate,
         memory: usize::try_from(args.memory).context("--memory")?,
+        policies: Policies {
+            gap: args.on_gap.into(),
+            truncation: args.on_truncation.into(),
+            recreation: args.on_recreation.into(),
+            exactly_once: args.guarantee == Guarantee::ExactlyOnce,
+        },
+        instance: fastrand::u64(..),
     })
 }
 
@@ -304,8 +335,14 @@ fn report(flow: &FlowName, summary: &CopySummary, seconds: f64) -> Report {
             coalesced: 0,
             skipped: totals.skipped,
         },
-        guarantee: GUARANTEE,
-        guarantee_reason: GUARANTEE_REASON,
+        guarantee: match summary.weakness {
+            None => "exactly-once",
+            Some(_) => "at-least-once",
+        },
+        guarantee_reason: summary
+            .weakness
+            .clone()
+            .unwrap_or_else(|| EXACTLY_ONCE_REASON.to_owned()),
         groups: [],
         stopped: summary
             .outcome

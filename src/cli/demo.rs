@@ -27,6 +27,7 @@ use super::{EXIT_DONE, EXIT_FAILED};
 use crate::cluster::{Cluster, ClusterConfig, Side};
 use crate::config::Patterns;
 use crate::reconcile::topics::TopicSelection;
+use crate::replication::partition::Policies;
 use crate::sandbox::core::log::Isolation;
 use crate::sandbox::core::{self, Settings};
 use crate::sandbox::{Sandbox, SandboxOptions};
@@ -168,6 +169,8 @@ fn flow(source: ClusterConfig, target: ClusterConfig) -> anyhow::Result<CopyRequ
         create: true,
         max_rate: None,
         memory: FLOW_MEMORY,
+        policies: Policies::default(),
+        instance: fastrand::u64(..),
     })
 }
 

@@ -251,6 +251,11 @@ impl ClusterError {
         }
     }
 
+    /// Whether the broker, or its version, does not offer what was asked for.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self, Self::UnsupportedVersion { .. }) || self.code() == Some(ErrorCode::UnsupportedVersion)
+    }
+
     /// The broker's error code, if that is what failed.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {

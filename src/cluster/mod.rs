@@ -51,7 +51,9 @@ mod scripted_broker;
 mod throttle;
 mod wire;
 
-pub use admin::{ClusterDescription, ConfigEntry, ConfigSource, ListedOffset, NewTopic, OffsetSpec};
+pub use admin::{
+    ActiveProducer, ClusterDescription, ConfigEntry, ConfigSource, CoordinatorKind, ListedOffset, NewTopic, OffsetSpec,
+};
 pub use buffer_pool::BufferPool;
 pub use client::Cluster;
 pub use config::ClusterConfig;

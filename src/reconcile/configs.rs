@@ -34,6 +34,8 @@ pub struct BatchConfigs {
     pub max_message_bytes: usize,
     /// `message.timestamp.type=LogAppendTime`
     pub is_log_append_time: bool,
+    /// `cleanup.policy` with `compact`
+    pub is_compacted: bool,
 }
 
 impl BatchConfigs {
@@ -45,6 +47,7 @@ impl BatchConfigs {
         let mut configs = Self {
             max_message_bytes: Self::MAX_MESSAGE_BYTES,
             is_log_append_time: false,
+            is_compacted: false,
         };
         for (name, value) in entries {
             match (name, value) {
@@ -52,6 +55,7 @@ impl BatchConfigs {
                     configs.max_message_bytes = value.parse().unwrap_or(Self::MAX_MESSAGE_BYTES);
                 }
                 ("message.timestamp.type", Some(value)) => configs.is_log_append_time = value == "LogAppendTime",
+                ("cleanup.policy", Some(value)) => configs.is_compacted = value.contains("compact"),
                 _ => {}
             }
         }
@@ -74,11 +78,13 @@ mod tests {
         assert_eq!(
             BatchConfigs::from_entries([
                 ("message.timestamp.type", Some("LogAppendTime")),
+                ("cleanup.policy", Some("compact,delete")),
                 ("retention.ms", None)
             ]),
             BatchConfigs {
                 max_message_bytes: 1_048_588,
-                is_log_append_time: true
+                is_log_append_time: true,
+                is_compacted: true
             }
         );
     }

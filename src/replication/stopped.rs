@@ -79,6 +79,13 @@ pub enum Stopped {
         waited: Duration,
         cause: String,
     },
+    #[error(
+        "target: it holds records from source offsets {from} to {to} (exclusive) that are not at the source as they were \
+         copied, so where the copy came to can't be known; without exactly-once the copy goes on from {from}"
+    )]
+    Unmatched { from: SourceOffset, to: SourceOffset },
+    #[error("another kferry has taken over this flow (generation {generation}): only one may run it")]
+    Superseded { generation: i32 },
     #[error("target: the topic was deleted and created anew (its id changed), copied records are gone")]
     TargetRecreated,
     #[error("target: the topic does not exist any more")]
@@ -112,11 +119,6 @@ fn advice(code: ErrorCode) -> &'static str {
         }
         ErrorCode::InvalidRecord => "a compacted target takes no records without a key: change its cleanup.policy",
         ErrorCode::CorruptMessage => "the batch was damaged on the way to the target: run again",
-        ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId => {
-            "the broker has forgotten this producer: run again, which goes on from the last checkpoint; what was written \
-             since is written again"
-        }
-        ErrorCode::InvalidProducerEpoch | ErrorCode::ProducerFenced => "another instance took over",
         ErrorCode::UnsupportedCompressionType => "the target is too old for zstd",
         _ => "see the target broker's log",
     }

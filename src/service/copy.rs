@@ -3,7 +3,7 @@
 //! In this order, so that nothing is written before everything that can be refused has been: connect, compare the
 //! clusters, choose topics, open the ledger, create what is missing, find each partition's start and end, run.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,20 +11,26 @@ use thiserror::Error;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::ledger::{LedgerStore, LedgerStoreError, Partitions, Remembered};
+use super::ledger::{LaneMemory, LedgerMemory, LedgerStore, LedgerStoreError, Partitions, Remembered};
+use super::now;
 use super::progress::Progress;
+use super::recovering::LaneProducers;
 use super::runner::{FlowOutcome, FlowRunner, RunError, asked_to_stop};
 use super::topics::{all, apply, batch_configs, source_topics, target_partitions};
-use crate::cluster::{BufferPool, Cluster, ClusterConfig, ClusterError, Isolation, ListedOffset, Metadata, OffsetSpec};
+use crate::cluster::{
+    BufferPool, Cluster, ClusterConfig, ClusterError, CoordinatorKind, Isolation, ListedOffset, Metadata, OffsetSpec,
+};
 use crate::offsets::{Segment, SourceOffset, TargetOffset};
+use crate::protocol::error_code::ErrorCode;
 use crate::reconcile::configs::BatchConfigs;
 use crate::reconcile::topics::{SourceTopic, TopicChange, TopicSelection, plan_topics};
 use crate::replication::budget::Budget;
 use crate::replication::flow::{FlowLimits, FlowPartition, FlowReplicator};
-use crate::replication::ledger::{FlowStart, lane_of, ledger_topic};
-use crate::replication::partition::PartitionStart;
+use crate::replication::ledger::{FlowStart, lane_of, lane_transactional_id, ledger_topic};
+use crate::replication::partition::{OnChange, PartitionStart, Policies};
 use crate::replication::rate::RateLimit;
-use crate::replication::stopped::Stopped;
+use crate::replication::recovery::Beginning;
+use crate::replication::stopped::{Stopped, chain};
 
 /// How long a side may fail without a break before a copy that has an end gives up on a partition.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -58,6 +64,9 @@ pub struct CopyRequest {
     pub max_rate: Option<u64>,
     /// Bytes for everything fetched and not acked.
     pub memory: usize,
+    pub policies: Policies,
+    /// Tells this process from all others that may run the same flow.
+    pub instance: u64,
 }
 
 /// What a copy came to.
@@ -66,6 +75,8 @@ pub struct CopySummary {
     pub topics: usize,
     pub partitions: usize,
     pub outcome: FlowOutcome,
+    /// Why exactly-once does not hold; `None` where it does.
+    pub weakness: Option<String>,
 }
 
 #[derive(Debug, Error)]
@@ -90,6 +101,11 @@ pub enum CopyError {
          target as it is: create it there first"
     )]
     UnknownConfigs { topic: String },
+    #[error(
+        "target: exactly-once can't be had: {0}; without --guarantee exactly-once the copy is at least once where it is \
+         interrupted"
+    )]
+    NoExactlyOnce(String),
     #[error("stopped before anything was copied")]
     Interrupted,
     #[error("target")]
@@ -122,6 +138,7 @@ pub async fn copy(
     Ok(CopySummary {
         topics: ready.topics,
         partitions: ready.partitions,
+        weakness: outcome.weakness.clone().or(ready.weakness),
         outcome,
     })
 }
@@ -131,6 +148,7 @@ struct Ready {
     runner: FlowRunner,
     topics: usize,
     partitions: usize,
+    weakness: Option<String>,
 }
 
 async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Ready, CopyError> {
@@ -161,17 +179,28 @@ async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Rea
         &ledger_name,
         source.cluster_id(),
         request.replication_factor,
-        fastrand::u64(..),
+        request.instance,
     )
     .await?;
-    let memory = memory.partitions;
+    let weakness = weakness(&target, &ledger).await;
+    if let Some(reason) = weakness.clone().filter(|_| request.policies.exactly_once) {
+        return Err(CopyError::NoExactlyOnce(reason));
+    }
+    let LedgerMemory {
+        lanes,
+        partitions: memory,
+        ..
+    } = memory;
     refuse_lost_topics(&topics, &changes, &memory, &ledger_name)?;
     refuse_unknown_configs(&topics, &changes)?;
     apply(&target, changes, request.replication_factor).await?;
 
     let survey = Survey::take(&source, &target, &topics, &request).await?;
-    let producers = Producers::allocate(&target, &ledger, &topics).await?;
-    let partitions = flow_partitions(&topics, &survey, &producers, memory, request.follow);
+    let remembered = lanes
+        .iter()
+        .filter_map(|(lane, memory)| Some((*lane, memory.producer?)));
+    let producers = LaneProducers::new(remembered.collect());
+    let partitions = flow_partitions(&topics, &survey, &lanes, &ledger, memory, &request);
     let total = partitions
         .iter()
         .filter_map(|p| Some(p.start.end?.0 - p.start.position.0))
@@ -185,14 +214,38 @@ async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Rea
         ..FlowLimits::for_memory(request.memory, source.metadata().brokers.len(), ledger.lanes())
     };
     let (budget, rate) = (Budget::new(request.memory), request.max_rate.map(RateLimit::new));
-    let runner = FlowRunner::new(source, target, ledger, partitions, |partitions| {
-        FlowReplicator::new(limits, budget, rate, partitions)
+    let runner = FlowRunner::new(source, target, ledger, producers, partitions, |partitions| {
+        FlowReplicator::new(now(), limits, budget, rate, partitions)
     });
     Ok(Ready {
         runner,
         topics: topic_count,
         partitions: partition_count,
+        weakness,
     })
+}
+
+/// What the target lacks for exactly-once, by what it can do and lets us do.
+async fn weakness(target: &Cluster, ledger: &LedgerStore) -> Option<String> {
+    let partition = vec![(Arc::clone(ledger.topic()), 0)];
+    for (_, active) in target.describe_producers(partition).await {
+        if let Err(error) = active
+            && (error.is_unsupported() || error.code() == Some(ErrorCode::TopicAuthorizationFailed))
+        {
+            return Some(format!(
+                "where the target's log stands can't be asked ({})",
+                chain(&error)
+            ));
+        }
+    }
+    let id = lane_transactional_id(ledger.topic(), 0);
+    match target.find_coordinator(CoordinatorKind::Transaction, &id).await {
+        Err(error) if error.code() == Some(ErrorCode::TransactionalIdAuthorizationFailed) => Some(format!(
+            "older writers can't be fenced: the principal needs WRITE on the transactional ids {}-*",
+            ledger.topic()
+        )),
+        _ => None, // What may pass is tried again when it is needed.
+    }
 }
 
 fn names_of(changes: &[TopicChange]) -> String {
@@ -252,7 +305,6 @@ type Offsets = HashMap<(Arc<str>, i32), ListedOffset>;
 struct Survey {
     source: Arc<Metadata>,
     target: Arc<Metadata>,
-    earliest: Offsets,
     /// Last stable offsets: where the copy ends.
     stable: Offsets,
     /// High watermarks: past them lies nothing that a checkpoint could rightly name.
@@ -286,18 +338,16 @@ impl Survey {
             OffsetSpec::Latest(Isolation::ReadCommitted),
             OffsetSpec::Latest(Isolation::ReadUncommitted),
         );
-        let earliest = all(source.list_offsets(ours.clone(), OffsetSpec::Earliest).await)?;
         let stable = all(source.list_offsets(ours.clone(), committed).await)?;
         let ends = all(source.list_offsets(ours.clone(), all_written).await)?;
         let starts = match request.start {
-            StartFrom::Earliest => earliest.clone(),
+            StartFrom::Earliest => all(source.list_offsets(ours, OffsetSpec::Earliest).await)?,
             StartFrom::Latest => stable.clone(),
             StartFrom::Timestamp(ms) => all(source.list_offsets(ours, OffsetSpec::Timestamp(ms)).await)?,
         };
         Ok(Self {
             source: source.metadata(),
             target: target_metadata,
-            earliest,
             stable,
             ends,
             starts,
@@ -315,39 +365,20 @@ impl Survey {
     }
 }
 
-/// One producer id for each lane that has partitions.
-struct Producers {
-    lanes: i32,
-    ids: BTreeMap<i32, (i64, i16)>,
-}
-
-impl Producers {
-    async fn allocate(target: &Cluster, ledger: &LedgerStore, topics: &[SourceTopic]) -> Result<Self, ClusterError> {
-        let mut producers = Self {
-            lanes: ledger.lanes(),
-            ids: BTreeMap::new(),
-        };
-        let lanes = topics
-            .iter()
-            .flat_map(|topic| (0..topic.partitions).map(|partition| lane_of(&topic.name, partition, ledger.lanes())));
-        for lane in lanes.collect::<BTreeSet<_>>() {
-            producers.ids.insert(lane, target.init_producer_id().await?);
-        }
-        Ok(producers)
-    }
-
-    fn of(&self, topic: &str, partition: i32) -> (i64, i16) {
-        self.ids[&lane_of(topic, partition, self.lanes)]
-    }
-}
-
 fn flow_partitions(
     topics: &[SourceTopic],
     survey: &Survey,
-    producers: &Producers,
+    lanes: &BTreeMap<i32, LaneMemory>,
+    ledger: &LedgerStore,
     mut memory: Partitions,
-    follow: bool,
+    request: &CopyRequest,
 ) -> Vec<FlowPartition> {
+    let is_released = |lane: i32| {
+        lanes
+            .get(&lane)
+            .and_then(|lane| lane.owner)
+            .is_some_and(|owner| owner.released)
+    };
     let mut partitions = Vec::new();
     for topic in topics {
         let (name, target_name) = (
@@ -359,42 +390,47 @@ fn flow_partitions(
         for partition in 0..topic.partitions {
             let remembered = memory.remove(&(topic.name.clone(), partition));
             let key = (Arc::clone(&name), partition);
-            let target_next = survey
+            let target_end = survey
                 .target_ends
                 .get(&(Arc::clone(&target_name), partition))
-                .map_or(0, |o| o.offset);
-            let (producer_id, producer_epoch) = producers.of(&topic.name, partition);
+                .map_or(0, |end| end.offset);
             let stable = survey.stable[&key].offset;
+            // No record at or after the timestamp: begin at the end.
+            let begin = survey.starts.get(&key).map_or(stable, |start| start.offset);
+            let position = SourceOffset(if begin < 0 { stable } else { begin });
+            let target_next = TargetOffset(target_end);
             let mut start = PartitionStart {
                 topic: Arc::clone(&name),
                 target_topic: Arc::clone(&target_name),
                 partition,
                 source_topic_id: survey.source_id(&name),
                 target_topic_id: survey.target_id(&target_name),
-                // No record at or after the timestamp: begin at the end.
-                position: SourceOffset(
-                    survey
-                        .starts
-                        .get(&key)
-                        .map_or(stable, |o| if o.offset < 0 { stable } else { o.offset }),
-                ),
+                position,
                 leader_epoch: -1,
-                target_next: TargetOffset(target_next),
-                end: (!follow).then_some(SourceOffset(stable)),
+                target_next,
+                end: (!request.follow).then_some(SourceOffset(stable)),
                 is_compacted: topic.is_compacted,
+                is_cleaned: topic.is_compacted || configs.is_compacted,
+                keeps_time: !configs.is_log_append_time,
+                beginning: Beginning::New,
+                is_quiet: true,
+                producer_id: -1,
+                producer_epoch: -1,
+                next_sequence: 0,
                 flow_start: FlowStart {
-                    source: SourceOffset(0),
-                    target: TargetOffset(target_next),
+                    source: position,
+                    target: target_next,
                 },
+                cuts: Vec::new(),
+                owner: ledger.owner(),
                 segment: Segment::default(),
+                segments: Vec::new(),
                 superseded: Vec::new(),
-                producer_id,
-                producer_epoch,
+                policies: request.policies,
             };
-            start.flow_start.source = start.position;
             let stopped = remembered.and_then(|remembered| {
-                let log = (survey.earliest[&key].offset, survey.ends[&key].offset);
-                resume(&mut start, remembered, log)
+                start.is_quiet = is_released(lane_of(&topic.name, partition, ledger.lanes()));
+                resume(&mut start, remembered, survey.ends[&key].offset)
             });
             partitions.push(FlowPartition {
                 start,
@@ -407,42 +443,67 @@ fn flow_partitions(
     partitions
 }
 
-/// Goes on where the ledger says, unless either side has changed under it: that is never healed in silence.
-fn resume(start: &mut PartitionStart, remembered: Remembered, (log_start, log_end): (i64, i64)) -> Option<Stopped> {
-    let (topic, partition) = (start.topic.to_string(), start.partition);
-    start.superseded = remembered.superseded_by_the_next(&topic, partition);
+/// Goes on where the ledger says, unless either side has changed under it: that is never healed in silence. What retention
+/// has taken of the source is found by the first fetch.
+fn resume(start: &mut PartitionStart, remembered: Remembered, log_end: i64) -> Option<Stopped> {
+    start.superseded = remembered.superseded_by_the_next(&start.topic, start.partition);
     let Remembered {
-        checkpoint, segment, ..
+        checkpoint,
+        segment,
+        segment_owner,
+        segments,
+        ..
     } = remembered;
-    start.flow_start = checkpoint.start;
     let position = checkpoint.source_position;
     let target_log_end = start.target_next;
+    let target_topic_id = start.target_topic_id;
+    let source_topic_id = start.source_topic_id;
+    start.beginning = Beginning::Remembered;
     start.position = position;
     start.leader_epoch = checkpoint.source_leader_epoch;
     start.target_next = checkpoint.target_next;
-    // A crash between two batches of a checkpoint can leave a map that goes further than the position.
+    start.flow_start = checkpoint.start;
+    (start.producer_id, start.producer_epoch) = (checkpoint.producer_id, checkpoint.producer_epoch);
+    start.next_sequence = checkpoint.next_sequence;
+    start.cuts = checkpoint.cuts;
+    let open = segment_owner.zip(segment.start());
+    start.segments = segments;
+    start.segments.retain(|name| open != Some((name.owner, name.start)));
+    // The map may go further than the position: another owner had come further, or a crash parted two batches.
     start.segment = segment.cut(position, checkpoint.target_next);
     let other = |before: Uuid, now: Uuid| !before.is_nil() && !now.is_nil() && before != now;
-    if other(checkpoint.source_topic_id, start.source_topic_id) {
-        Some(Stopped::SourceRecreated)
-    } else if other(checkpoint.target_topic_id, start.target_topic_id) {
+    if other(checkpoint.target_topic_id, target_topic_id) {
         Some(Stopped::TargetRecreated)
-    } else if position.0 < log_start {
-        Some(Stopped::SourceGap {
-            from: position,
-            to: SourceOffset(log_start),
-        })
-    } else if position.0 > log_end {
-        Some(Stopped::SourceTruncated {
-            position,
-            log_end: SourceOffset(log_end),
-        })
     } else if target_log_end < checkpoint.target_next {
         Some(Stopped::TargetTruncated {
             expected: checkpoint.target_next,
             log_end: target_log_end,
         })
+    } else if other(checkpoint.source_topic_id, source_topic_id) {
+        if start.policies.recreation == OnChange::Stop {
+            return Some(Stopped::SourceRecreated);
+        }
+        begin_again(start, SourceOffset(0));
+        None
+    } else if position.0 > log_end {
+        if start.policies.truncation == OnChange::Stop {
+            let log_end = SourceOffset(log_end);
+            return Some(Stopped::SourceTruncated { position, log_end });
+        }
+        begin_again(start, SourceOffset(log_end));
+        None
     } else {
         None
     }
+}
+
+/// By policy, with a source that has become another.
+fn begin_again(start: &mut PartitionStart, position: SourceOffset) {
+    tracing::error!(
+        topic = %start.topic, partition = start.partition,
+        "the source is not what it was: the target holds what it had up to offset {}, the copy goes on at {position}",
+        start.position
+    );
+    start.beginning = Beginning::Restart;
+    (start.position, start.leader_epoch) = (position, -1);
 }

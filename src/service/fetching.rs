@@ -13,7 +13,8 @@ use crate::protocol::error_code::ErrorCode;
 use crate::protocol::fetch_response::FetchedPartition;
 use crate::record::scan;
 use crate::replication::budget::Reservation;
-use crate::replication::flow::{Event, FetchJob, PartitionFetch, Slot, WantedPartition};
+use crate::replication::flow::{Event, FetchJob, FetchedPart, PartitionFetch, Slot, WantedPartition};
+use crate::replication::partition::SourceLog;
 use crate::replication::prepare::{FetchedRecords, PreparedBatch, prepare};
 use crate::replication::stopped::chain;
 
@@ -85,7 +86,12 @@ async fn run_job(
         .into_iter()
         .filter_map(|(topic, fetched)| {
             let index = routes.by_source(&topic, fetched.partition)?;
-            Some((index, partition_fetch(fetched, asked.get(&index)?, &hold)))
+            let wanted = asked.get(&index)?;
+            Some(FetchedPart {
+                index,
+                asked: SourceOffset(wanted.context.start_offset),
+                fetch: partition_fetch(fetched, wanted, &hold),
+            })
         })
         .collect();
     Ok(Event::Fetched {
@@ -106,7 +112,7 @@ fn fetch_partition(routes: &Routes, wanted: &WantedPartition) -> FetchPartition 
     let route = routes.route(wanted.index);
     FetchPartition {
         topic: Arc::clone(&route.topic),
-        topic_id: route.topic_id,
+        topic_id: wanted.topic_id,
         partition: route.partition,
         fetch_offset: wanted.context.start_offset,
         current_leader_epoch: wanted.leader_epoch,
@@ -128,7 +134,11 @@ fn partition_fetch(fetched: FetchedPartition, asked: &WantedPartition, hold: &Ar
         return PartitionFetch::Refused(fetched.error);
     }
     PartitionFetch::Records {
-        last_stable_offset: SourceOffset(fetched.last_stable_offset),
+        log: SourceLog {
+            last_stable_offset: SourceOffset(fetched.last_stable_offset),
+            // -1 where the broker does not say.
+            log_start_offset: SourceOffset(fetched.log_start_offset.max(0)),
+        },
         prepared: prepare(
             FetchedRecords {
                 records: fetched.records,

@@ -6,6 +6,7 @@
 //! | [`runner`] | drives a flow's state machine: carries its actions out, brings events back |
 //! | [`fetching`], [`producing`] | the task of one source slot, of one target slot |
 //! | [`ledger`] | the ledger topic: made, read, written |
+//! | [`recovering`] | takes partitions over where a dead incarnation has left them |
 //! | [`reader`] | a partition's records from one offset to another |
 //! | [`topics`] | asks both clusters for topics, applies what is planned for the target |
 //! | [`progress`] | numbers for whoever watches |
@@ -16,6 +17,7 @@ pub mod ledger;
 mod producing;
 pub mod progress;
 pub mod reader;
+mod recovering;
 mod routes;
 pub mod runner;
 mod topics;

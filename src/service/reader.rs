@@ -1,4 +1,4 @@
-//! Reads a partition's records from one offset to another, for the ledger: a few at a time, nothing kept.
+//! Reads a partition from one offset to another, besides the data path: for the ledger, for recovery.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +7,18 @@ use crate::cluster::{
     Cluster, ClusterError, FetchOptions, FetchPartition, FetchSession, Isolation, Purpose, TopicSelection, fetch,
 };
 use crate::protocol::error_code::{ErrorCode, Recovery};
+use crate::protocol::fetch_response::{EpochEnd, FetchedPartition};
 use crate::record::{DecodeLimits, RawBatch, RecordError, ScanError, Scanned, decode, scan};
 
 const MAX_BYTES: i32 = 4 << 20;
 const MAX_WAIT_MS: i32 = 100;
 
-/// How often a broker may refuse before the reader gives up: leaders move.
+/// How often a broker may refuse, or answer nothing, before the reader gives up: leaders move.
 const MAX_REFUSALS: u32 = 50;
 const REFUSAL_WAIT: Duration = Duration::from_millis(200);
+
+/// The connection that is read through: not one of the data's, where a long poll would hold it up.
+const READER_CONNECTION: usize = usize::MAX;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -28,6 +32,12 @@ pub enum ReadError {
     },
     #[error("{topic} partition {partition} does not exist or has no leader")]
     NoLeader { topic: Arc<str>, partition: i32 },
+    #[error("{topic} partition {partition} was truncated: leader epoch {} ends at {}", end.epoch, end.end_offset)]
+    Diverged {
+        topic: Arc<str>,
+        partition: i32,
+        end: EpochEnd,
+    },
     #[error("{topic} partition {partition} holds records that can't be found")]
     Scan {
         topic: Arc<str>,
@@ -49,8 +59,114 @@ impl ReadError {
             Self::Cluster(error) => !matches!(error.recovery(), Recovery::None | Recovery::Stop),
             Self::Refused { code, .. } => !matches!(code.recovery(), Recovery::None | Recovery::Stop),
             Self::NoLeader { .. } => true,
-            Self::Scan { .. } | Self::Record { .. } => false,
+            Self::Diverged { .. } | Self::Scan { .. } | Self::Record { .. } => false,
         }
+    }
+}
+
+/// Reads one partition, fetch by fetch.
+#[derive(Debug)]
+pub struct PartitionReader {
+    cluster: Cluster,
+    topic: Arc<str>,
+    partition: i32,
+    isolation: Isolation,
+    session: FetchSession,
+    refusals: u32,
+}
+
+impl PartitionReader {
+    pub fn new(cluster: Cluster, topic: Arc<str>, partition: i32, isolation: Isolation) -> Self {
+        Self {
+            cluster,
+            topic,
+            partition,
+            isolation,
+            session: FetchSession::default(),
+            refusals: 0,
+        }
+    }
+
+    /// What lies from `offset` on: whole batches, or nothing for now. `last_epoch` is the leader epoch of the batch before
+    /// `offset`, or -1 where that is not known.
+    pub async fn fetch(&mut self, offset: i64, last_epoch: i32) -> Result<FetchedPartition, ReadError> {
+        loop {
+            let fetched = self.try_fetch(offset, last_epoch).await;
+            match fetched {
+                Ok(Some(fetched)) => match (fetched.diverging_epoch, fetched.error) {
+                    (Some(end), _) => {
+                        return Err(ReadError::Diverged {
+                            topic: Arc::clone(&self.topic),
+                            partition: self.partition,
+                            end,
+                        });
+                    }
+                    (None, ErrorCode::None) => {
+                        self.refusals = 0;
+                        return Ok(fetched);
+                    }
+                    (None, code) => self.wait_for(self.refused(code)).await?,
+                },
+                // A session leaves out what has not changed.
+                Ok(None) => self.session = FetchSession::default(),
+                Err(error) => self.wait_for(error).await?,
+            }
+        }
+    }
+
+    fn refused(&self, code: ErrorCode) -> ReadError {
+        ReadError::Refused {
+            topic: Arc::clone(&self.topic),
+            partition: self.partition,
+            code,
+        }
+    }
+
+    async fn wait_for(&mut self, error: ReadError) -> Result<(), ReadError> {
+        self.refusals += 1;
+        if self.refusals > MAX_REFUSALS || !error.may_pass() {
+            return Err(error);
+        }
+        tokio::time::sleep(REFUSAL_WAIT).await;
+        let topic = TopicSelection::Names(vec![self.topic.to_string()]);
+        self.cluster.refresh_metadata(topic).await?;
+        Ok(())
+    }
+
+    async fn try_fetch(&mut self, offset: i64, last_epoch: i32) -> Result<Option<FetchedPartition>, ReadError> {
+        let (leader, epoch, topic_id) = self.leader()?;
+        let purpose = Purpose::Fetch(READER_CONNECTION);
+        let connection = self.cluster.connection(leader, purpose).await?;
+        let wanted = FetchPartition {
+            topic: Arc::clone(&self.topic),
+            topic_id,
+            partition: self.partition,
+            fetch_offset: offset,
+            current_leader_epoch: epoch,
+            last_fetched_epoch: last_epoch,
+            max_bytes: MAX_BYTES,
+        };
+        let options = FetchOptions {
+            max_wait_ms: MAX_WAIT_MS,
+            min_bytes: 1,
+            max_bytes: MAX_BYTES,
+            isolation: self.isolation,
+        };
+        let response = fetch(&connection, &mut self.session, &[wanted], &options).await?;
+        Ok(response.partitions.into_iter().next().map(|(_, fetched)| fetched))
+    }
+
+    fn leader(&self) -> Result<(i32, i32, uuid::Uuid), ReadError> {
+        let metadata = self.cluster.metadata();
+        let found = metadata
+            .topics
+            .get(&self.topic)
+            .and_then(|found| Some((found.id, found.partition(self.partition)?)));
+        let known = found.and_then(|(id, partition)| Some((partition.leader?, partition.leader_epoch, id)));
+        known.ok_or_else(|| ReadError::NoLeader {
+            topic: Arc::clone(&self.topic),
+            partition: self.partition,
+        })
     }
 }
 
@@ -62,45 +178,15 @@ pub async fn read_partition(
     (from, to): (i64, i64),
     mut visit: impl FnMut(Option<&[u8]>, Option<&[u8]>),
 ) -> Result<(), ReadError> {
-    let mut session = FetchSession::default();
-    let (mut position, mut refusals) = (from, 0);
+    let mut reader = PartitionReader::new(
+        cluster.clone(),
+        Arc::clone(&topic),
+        partition,
+        Isolation::ReadUncommitted,
+    );
+    let (mut position, mut empty) = (from, 0);
     while position < to {
-        let (leader, epoch, topic_id) = leader(cluster, &topic, partition)?;
-        let connection = cluster.connection(leader, Purpose::Fetch(0)).await?;
-        let wanted = FetchPartition {
-            topic: Arc::clone(&topic),
-            topic_id,
-            partition,
-            fetch_offset: position,
-            current_leader_epoch: epoch,
-            last_fetched_epoch: -1,
-            max_bytes: MAX_BYTES,
-        };
-        let options = FetchOptions {
-            max_wait_ms: MAX_WAIT_MS,
-            min_bytes: 1,
-            max_bytes: MAX_BYTES,
-            isolation: Isolation::ReadUncommitted,
-        };
-        let response = fetch(&connection, &mut session, &[wanted], &options).await?;
-        let Some((_, fetched)) = response.partitions.into_iter().next() else {
-            continue;
-        };
-        if fetched.error != ErrorCode::None {
-            refusals += 1;
-            if refusals > MAX_REFUSALS || fetched.error.recovery() == Recovery::Stop {
-                return Err(ReadError::Refused {
-                    topic,
-                    partition,
-                    code: fetched.error,
-                });
-            }
-            tokio::time::sleep(REFUSAL_WAIT).await;
-            cluster
-                .refresh_metadata(TopicSelection::Names(vec![topic.to_string()]))
-                .await?;
-            continue;
-        }
+        let fetched = reader.fetch(position, -1).await?;
         let before = position;
         for scanned in scan(fetched.records) {
             let scanned = scanned.map_err(|source| ReadError::Scan {
@@ -109,41 +195,38 @@ pub async fn read_partition(
                 source,
             })?;
             let Scanned::Batch(batch) = scanned else { continue }; // A ledger is younger than magic 1.
-            visit_batch(&batch, &mut visit).map_err(|source| ReadError::Record {
+            visit_batch(&batch, (from, to), &mut visit).map_err(|source| ReadError::Record {
                 topic: Arc::clone(&topic),
                 partition,
                 source,
             })?;
             position = position.max(batch.header.next_offset());
         }
-        if position == before && response.throttle_time_ms == 0 && fetched.high_watermark >= to {
+        empty = if position == before { empty + 1 } else { 0 };
+        if empty == MAX_EMPTY && fetched.high_watermark >= to {
             return Ok(()); // Compaction has left nothing up to the end.
         }
     }
     Ok(())
 }
 
-fn visit_batch(batch: &RawBatch, visit: &mut impl FnMut(Option<&[u8]>, Option<&[u8]>)) -> Result<(), RecordError> {
+/// Answers without a batch that are believed. A broker that throttles answers so too.
+const MAX_EMPTY: u32 = 3;
+
+fn visit_batch(
+    batch: &RawBatch,
+    (from, to): (i64, i64),
+    visit: &mut impl FnMut(Option<&[u8]>, Option<&[u8]>),
+) -> Result<(), RecordError> {
     if batch.header.is_control() {
         return Ok(());
     }
     let decoded = decode(batch, &DecodeLimits::default())?;
     for record in decoded.records() {
         let record = record?;
-        visit(record.key, record.value);
+        if (from..to).contains(&decoded.offset(&record)) {
+            visit(record.key, record.value);
+        }
     }
     Ok(())
-}
-
-fn leader(cluster: &Cluster, topic: &Arc<str>, partition: i32) -> Result<(i32, i32, uuid::Uuid), ReadError> {
-    let metadata = cluster.metadata();
-    let found = metadata
-        .topics
-        .get(topic.as_ref())
-        .and_then(|found| Some((found.id, found.partition(partition)?)));
-    let known = found.and_then(|(id, partition)| Some((partition.leader?, partition.leader_epoch, id)));
-    known.ok_or_else(|| ReadError::NoLeader {
-        topic: Arc::clone(topic),
-        partition,
-    })
 }

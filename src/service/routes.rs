@@ -13,7 +13,6 @@ use crate::replication::flow::{End, FlowPartition, Leader};
 #[derive(Debug, Clone)]
 pub(super) struct Route {
     pub(super) topic: Arc<str>,
-    pub(super) topic_id: Uuid,
     pub(super) target_topic: Arc<str>,
     pub(super) target_topic_id: Uuid,
     pub(super) partition: i32,
@@ -33,7 +32,6 @@ impl Routes {
             .iter()
             .map(|FlowPartition { start, .. }| Route {
                 topic: Arc::clone(&start.topic),
-                topic_id: start.source_topic_id,
                 target_topic: Arc::clone(&start.target_topic),
                 target_topic_id: start.target_topic_id,
                 partition: start.partition,

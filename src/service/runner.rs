@@ -11,8 +11,9 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::ledger::LedgerStore;
+use super::ledger::{LedgerStore, LedgerStoreError};
 use super::progress::{Progress, ProgressNumbers};
+use super::recovering::{LaneProducers, Recovering};
 use super::routes::Routes;
 use super::topics::all;
 use super::{fetching, now, producing};
@@ -20,10 +21,10 @@ use crate::cluster::{Cluster, ClusterError, Isolation, OffsetSpec, TopicSelectio
 use crate::offsets::SourceOffset;
 use crate::replication::flow::{
     Action, CheckpointJob, End, Event, FetchJob, FlowPartition, FlowReplicator, MAX_REQUESTS_IN_FLIGHT, ProduceJob,
-    Slot, Totals,
+    RecoverJob, Slot, Totals,
 };
 use crate::replication::ledger::{LedgerRecord, OwnerId};
-use crate::replication::partition::PartitionCheckpoint;
+use crate::replication::partition::{Incident, PartitionCheckpoint};
 use crate::replication::stopped::{Stopped, chain};
 
 /// Events that wait for the state machine. Senders wait when it is full.
@@ -50,6 +51,8 @@ pub struct FlowOutcome {
     pub stopped: Vec<StoppedPartition>,
     /// Ended before its end, by a shutdown.
     pub interrupted: bool,
+    /// Why what was copied in this run may be on the target twice; `None` where it is not.
+    pub weakness: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -65,6 +68,7 @@ pub struct FlowRunner {
     target: Cluster,
     ledger: LedgerStore,
     routes: Arc<Routes>,
+    producers: LaneProducers,
     replicator: FlowReplicator,
     fetch_slots: HashMap<Slot, mpsc::Sender<FetchJob>>,
     produce_slots: HashMap<Slot, mpsc::Sender<ProduceJob>>,
@@ -74,13 +78,15 @@ pub struct FlowRunner {
     inbox: mpsc::Receiver<Event>,
     /// Since when the ledger has refused checkpoints, and why it did last.
     ledger_trouble: Option<(Instant, String)>,
+    perhaps_repeated: Option<String>,
 }
 
 impl FlowRunner {
-    pub fn new(
+    pub(super) fn new(
         source: Cluster,
         target: Cluster,
         ledger: LedgerStore,
+        producers: LaneProducers,
         partitions: Vec<FlowPartition>,
         start: impl FnOnce(Vec<FlowPartition>) -> FlowReplicator,
     ) -> Self {
@@ -90,6 +96,7 @@ impl FlowRunner {
             target,
             ledger,
             routes: Arc::new(Routes::new(&partitions)),
+            producers,
             replicator: start(partitions),
             fetch_slots: HashMap::new(),
             produce_slots: HashMap::new(),
@@ -97,6 +104,7 @@ impl FlowRunner {
             events,
             inbox,
             ledger_trouble: None,
+            perhaps_repeated: None,
         }
     }
 
@@ -118,6 +126,7 @@ impl FlowRunner {
             }
             self.report(progress);
             if self.replicator.is_finished() {
+                self.release().await;
                 return Ok(self.outcome(drain_deadline.is_some()));
             }
             self.check_ledger(now)?;
@@ -163,6 +172,47 @@ impl FlowRunner {
             Action::RefreshMetadata(end) => self.start_refresh(end),
             Action::AskSourceRange(index) => self.start_ask_range(index),
             Action::Checkpoint(job) => self.start_checkpoint(job),
+            Action::Recover(job) => self.start_recovery(job),
+            Action::ConfirmOwnership => self.start_confirmation(),
+        }
+    }
+
+    fn start_recovery(&mut self, job: RecoverJob) {
+        let recovering = Recovering {
+            source: self.source.clone(),
+            target: self.target.clone(),
+            ledger: self.ledger.clone(),
+            routes: Arc::clone(&self.routes),
+            producers: self.producers.clone(),
+            events: self.events.clone(),
+        };
+        self.slot_tasks.spawn(recovering.run(job));
+    }
+
+    fn start_confirmation(&self) {
+        let (ledger, events) = (self.ledger.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let event = match ledger.confirm().await {
+                Ok(()) => Event::Ownership { confirmed: true },
+                Err(LedgerStoreError::Superseded { by, .. }) => Event::Superseded {
+                    generation: by.generation,
+                },
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "the ledger could not be asked who owns the flow");
+                    Event::Ownership { confirmed: false }
+                }
+            };
+            let _ = events.send(event).await; // No receiver: the flow has ended.
+        });
+    }
+
+    /// Tells the next owner that nothing of ours can come late. It is no harm if that can't be written: the next owner
+    /// then finds out by itself.
+    async fn release(&self) {
+        if self.replicator.is_quiet()
+            && let Err(error) = self.ledger.release().await
+        {
+            tracing::info!(error = %chain(&error), "the flow could not be given up in the ledger");
         }
     }
 
@@ -239,15 +289,20 @@ impl FlowRunner {
         let (ledger, events) = (self.ledger.clone(), self.events.clone());
         tokio::spawn(async move {
             let mut cause = None;
+            let mut superseded = None;
             for (lane, result) in ledger.write(lanes).await {
                 match result {
                     Ok(()) => drop(job.lanes.remove(&lane)),
+                    Err(LedgerStoreError::Superseded { by, .. }) => superseded = Some(by.generation),
                     Err(error) => {
                         let text = chain(&error);
                         tracing::warn!(lane, error = %text, "checkpoint was not written, trying again");
                         cause = Some(text);
                     }
                 }
+            }
+            if let Some(generation) = superseded {
+                let _ = events.send(Event::Superseded { generation }).await;
             }
             // No receiver: the flow has ended.
             let _ = events.send(Event::Checkpointed { failed: job, cause }).await;
@@ -272,13 +327,8 @@ impl FlowRunner {
             bytes: totals.bytes,
             offsets: totals.offsets,
         });
-        for (index, from, to) in self.replicator.take_perhaps_repeated() {
-            let route = self.routes.route(index);
-            tracing::warn!(
-                topic = %route.topic, partition = route.partition,
-                "source offsets {from} to {to} (exclusive) may be on the target twice: the answer was lost, and the broker \
-                 that was asked again did not know them"
-            );
+        for (index, incident) in self.replicator.take_incidents() {
+            self.tell(index, &incident);
         }
         for index in self.replicator.take_newly_stopped() {
             if let Some(StoppedPartition {
@@ -290,6 +340,56 @@ impl FlowRunner {
                 tracing::error!(%topic, partition, "partition stopped: {reason}");
             }
         }
+    }
+
+    fn tell(&mut self, index: usize, incident: &Incident) {
+        let route = self.routes.route(index);
+        let (topic, partition) = (&route.topic, route.partition);
+        match incident {
+            Incident::Gap(from, to) => tracing::error!(
+                %topic, partition,
+                "source offsets {from} to {to} (exclusive) were gone before they were copied; the copy goes on without them"
+            ),
+            Incident::Truncated(from, to) => tracing::error!(
+                %topic, partition,
+                "the source has lost offsets {from} to {to} (exclusive), which the target holds; the copy goes on at {from}"
+            ),
+            Incident::Recreated(to) => tracing::error!(
+                %topic, partition,
+                "the source's topic was deleted and created anew; the target holds the old one up to offset {to}, the copy \
+                 goes on with the new one"
+            ),
+            Incident::PerhapsRepeated(from, to) => {
+                let range = format!("{topic} partition {partition}: source offsets {from} to {to} (exclusive)");
+                tracing::error!(
+                    %topic, partition,
+                    "source offsets {from} to {to} (exclusive) may be on the target twice: the target has records of ours \
+                     that could not be found at the source again"
+                );
+                self.perhaps_repeated.get_or_insert(range);
+            }
+            Incident::ForeignRecords(from, to) => tracing::warn!(
+                %topic, partition,
+                "somebody else has written to the target: offsets {from} to {to} (exclusive) are not ours"
+            ),
+            Incident::Found { records, position } => tracing::info!(
+                %topic, partition, records,
+                "records were found on the target that the checkpoint did not know; the copy goes on at {position}"
+            ),
+        }
+    }
+
+    /// What keeps this run from exactly-once, if anything does.
+    fn weakness(&self) -> Option<String> {
+        let repeated = self.perhaps_repeated.as_ref();
+        repeated
+            .map(|range| format!("may be on the target twice: {range}"))
+            .or_else(|| {
+                self.producers.any_unfenced().then(|| {
+                    "the transactional ids of the flow may not be used on the target, so older writers can't be fenced"
+                        .to_owned()
+                })
+            })
     }
 
     fn stopped_partition(&self, index: usize) -> Option<StoppedPartition> {
@@ -309,6 +409,7 @@ impl FlowRunner {
                 .filter_map(|index| self.stopped_partition(index))
                 .collect(),
             interrupted,
+            weakness: self.weakness(),
         }
     }
 }
@@ -320,7 +421,7 @@ pub(super) async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
     }
 }
 
-async fn source_range(
+pub(super) async fn source_range(
     source: &Cluster,
     partition: (Arc<str>, i32),
 ) -> Result<(SourceOffset, SourceOffset), ClusterError> {

@@ -8,14 +8,20 @@
 
 mod cluster;
 mod configs;
+mod coordinator;
+mod leaders;
 mod offsets;
 mod producer_id;
+mod producers;
 mod rounds;
 mod topics;
+mod transactions;
 
 pub use cluster::ClusterDescription;
 pub use configs::{ConfigEntry, ConfigSource};
+pub use coordinator::CoordinatorKind;
 pub use offsets::{ListedOffset, OffsetSpec};
+pub use producers::ActiveProducer;
 pub use topics::NewTopic;
 
 use super::client::Cluster;
@@ -85,5 +91,6 @@ mod tests {
         assert_send(cluster.describe_cluster());
         assert_send(cluster.list_offsets(Vec::new(), OffsetSpec::Latest(Isolation::ReadCommitted)));
         assert_send(cluster.init_producer_id());
+        assert_send(cluster.describe_producers(Vec::new()));
     }
 }

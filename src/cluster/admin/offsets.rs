@@ -1,20 +1,18 @@
 //! Where partitions begin and end, and where a moment lies in them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId, ListOffsetsRequest};
-use tokio::task::JoinSet;
 
+use super::leaders::{Answers, Asked, Partition, all_answered, ask_leaders, subject};
 use super::outcome;
-use super::rounds::Rounds;
 use crate::cluster::call::{millis, topic_name};
 use crate::cluster::client::Cluster;
 use crate::cluster::connections::Purpose;
-use crate::cluster::error::{ClusterError, Malformed};
+use crate::cluster::error::ClusterError;
 use crate::cluster::fetch::Isolation;
-use crate::cluster::metadata::TopicSelection;
 use crate::protocol::ApiKey;
 
 /// Which offset.
@@ -55,9 +53,6 @@ pub struct ListedOffset {
     pub leader_epoch: i32,
 }
 
-type Partition = (Arc<str>, i32);
-type Answer = Result<ListedOffset, ClusterError>;
-
 impl Cluster {
     /// Asks each partition's leader.
     pub async fn list_offsets(
@@ -65,62 +60,10 @@ impl Cluster {
         partitions: Vec<Partition>,
         spec: OffsetSpec,
     ) -> Vec<(Partition, Result<ListedOffset, ClusterError>)> {
-        let mut topics: Vec<_> = partitions.iter().map(|(topic, _)| topic.to_string()).collect();
-        topics.sort_unstable();
-        topics.dedup();
-        let rounds = Rounds {
-            cluster: self,
-            topics: TopicSelection::Names(topics),
-            chunk: partitions.len().max(1),
-            items: partitions,
-        };
-        rounds
-            .run(|partitions| self.ask_leaders(partitions, spec), |_| None)
-            .await
-    }
-
-    /// All leaders at the same time: one that is away does not keep the others waiting.
-    async fn ask_leaders(&self, partitions: Vec<Partition>, spec: OffsetSpec) -> Result<Vec<Answer>, ClusterError> {
-        let metadata = self.metadata();
-        let mut leaders: BTreeMap<i32, Vec<Asked>> = BTreeMap::new();
-        for (topic, partition) in &partitions {
-            if let Some(known) = metadata.partition(topic, *partition)
-                && let Some(leader) = known.leader
-            {
-                leaders.entry(leader).or_default().push(Asked {
-                    partition: (Arc::clone(topic), *partition),
-                    leader_epoch: known.leader_epoch,
-                });
-            }
-        }
-        let mut asked = JoinSet::new();
-        for (leader, partitions) in leaders {
-            let cluster = self.clone();
-            asked.spawn(async move { cluster.ask_leader(leader, partitions, spec).await });
-        }
-        let mut answers: HashMap<Partition, Answer> = HashMap::new();
-        while let Some(answered) = asked.join_next().await {
-            answers.extend(answered.into_iter().flatten());
-        }
-        let unasked = |(topic, partition): &Partition| match metadata.partition(topic, *partition) {
-            Some(_) => Err(self.no_leader(topic, *partition)),
-            None => Err(self.no_topic(subject(topic, *partition))),
-        };
-        let answer = |partition| answers.get(partition).cloned().unwrap_or_else(|| unasked(partition));
-        Ok(partitions.iter().map(answer).collect())
-    }
-
-    /// The answer for each partition: its own, or the one error for all.
-    async fn ask_leader(&self, leader: i32, asked: Vec<Asked>, spec: OffsetSpec) -> Vec<(Partition, Answer)> {
-        let answers = self.offsets_of(leader, &asked, spec).await;
-        let answer = |asked: Asked| {
-            let answer = match &answers {
-                Ok(answers) => answers[&asked.partition].clone(),
-                Err(error) => Err(error.clone()),
-            };
-            (asked.partition, answer)
-        };
-        asked.into_iter().map(answer).collect()
+        ask_leaders(self, partitions, move |cluster, leader, asked| async move {
+            cluster.offsets_of(leader, &asked, spec).await
+        })
+        .await
     }
 
     /// Fails unless each partition is answered.
@@ -129,7 +72,7 @@ impl Cluster {
         leader: i32,
         asked: &[Asked],
         spec: OffsetSpec,
-    ) -> Result<HashMap<Partition, Answer>, ClusterError> {
+    ) -> Result<Answers<ListedOffset>, ClusterError> {
         let connection = self.connection(leader, Purpose::Admin).await?;
         let answer = connection.call(self.request(asked, spec)).await?;
         let mut answers = HashMap::new();
@@ -146,18 +89,7 @@ impl Cluster {
                 answers.insert((Arc::clone(&name), answer.partition_index), listed);
             }
         }
-        match asked.iter().find(|asked| !answers.contains_key(&asked.partition)) {
-            None => Ok(answers),
-            Some(Asked {
-                partition: (topic, partition),
-                ..
-            }) => Err(connection.peer().malformed(
-                API,
-                Malformed::Unanswered {
-                    subject: subject(topic, *partition),
-                },
-            )),
-        }
+        all_answered(&connection, API, asked, answers)
     }
 
     fn request(&self, asked: &[Asked], spec: OffsetSpec) -> ListOffsetsRequest {
@@ -180,16 +112,6 @@ impl Cluster {
             .with_topics(topics.collect())
             .with_timeout_ms(millis(self.config().request_timeout))
     }
-}
-
-#[derive(Debug)]
-struct Asked {
-    partition: Partition,
-    leader_epoch: i32,
-}
-
-fn subject(topic: &str, partition: i32) -> String {
-    format!("partition {partition} of topic {topic}")
 }
 
 const API: ApiKey = ApiKey::ListOffsets;

@@ -60,17 +60,9 @@ impl FlowReplicator {
     /// partition.
     fn believe(&mut self, now: Instant, index: usize, end: End, leader: Leader) -> Option<(i32, i32)> {
         let member = &mut self.members[index];
-        let (known, recreated, deleted) = match end {
-            End::Source => (
-                member.replicator.source_topic_id(),
-                Stopped::SourceRecreated,
-                Stopped::SourceDeleted,
-            ),
-            End::Target => (
-                member.replicator.target_topic_id(),
-                Stopped::TargetRecreated,
-                Stopped::TargetDeleted,
-            ),
+        let (known, deleted) = match end {
+            End::Source => (member.replicator.source_topic_id(), Stopped::SourceDeleted),
+            End::Target => (member.replicator.target_topic_id(), Stopped::TargetDeleted),
         };
         // A source that was read to the end, or a target that has everything, is not waited for.
         let waits = match end {
@@ -93,7 +85,11 @@ impl FlowReplicator {
                 return Some((broker, epoch));
             }
             _ if end == End::Source && !waits => return None,
-            Leader::Known { .. } => recreated,
+            Leader::Known { topic_id, .. } if end == End::Source => {
+                self.update(now, index, |replicator| replicator.handle_recreated(now, topic_id));
+                return None;
+            }
+            Leader::Known { .. } => Stopped::TargetRecreated,
             Leader::Missing if now >= *missing_since.get_or_insert(now) + MISSING_BELIEVED => deleted,
             Leader::Absent | Leader::Missing if !waits => return None,
             Leader::Absent | Leader::Missing => {

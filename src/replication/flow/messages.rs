@@ -10,8 +10,9 @@ use crate::protocol::error_code::ErrorCode;
 use crate::protocol::fetch_response::EpochEnd;
 use crate::replication::budget::Reservation;
 use crate::replication::fate::FateContext;
-use crate::replication::partition::{OutgoingBatch, PartitionCheckpoint, PartitionStart, ProduceOutcome};
+use crate::replication::partition::{OutgoingBatch, PartitionCheckpoint, PartitionStart, ProduceOutcome, SourceLog};
 use crate::replication::prepare::{PrepareError, Prepared};
+use crate::replication::recovery::{Known, Recovered};
 use crate::replication::stopped::Stopped;
 
 /// One connection to one broker.
@@ -99,6 +100,9 @@ pub enum Action {
     /// Ask where the source's log begins and ends.
     AskSourceRange(usize),
     Checkpoint(CheckpointJob),
+    Recover(RecoverJob),
+    /// Ask the ledger whether somebody else has taken the flow over.
+    ConfirmOwnership,
 }
 
 #[derive(Debug)]
@@ -114,6 +118,7 @@ pub struct WantedPartition {
     pub index: usize,
     pub leader_epoch: i32,
     pub last_fetched_epoch: i32,
+    pub topic_id: Uuid,
     pub max_bytes: usize,
     pub context: FateContext,
 }
@@ -122,6 +127,23 @@ pub struct WantedPartition {
 pub struct ProduceJob {
     pub slot: Slot,
     pub batches: Vec<OutgoingBatch>,
+}
+
+/// Partitions of one lane of which has to be found out where the target's log stands.
+#[derive(Debug)]
+pub struct RecoverJob {
+    pub lane: i32,
+    pub partitions: Vec<(usize, Known)>,
+}
+
+/// Why a partition could not be taken over.
+#[derive(Debug)]
+pub enum RecoveryFailure {
+    /// It is tried again.
+    Later(String),
+    Stop(Stopped),
+    /// The source's log ends here for the epoch that we know.
+    Diverged(EpochEnd),
 }
 
 /// What one checkpoint writes, by lane.
@@ -135,7 +157,7 @@ pub enum Event {
     /// A fetch came to its end. Partitions that are not listed had nothing.
     Fetched {
         slot: Slot,
-        partitions: Vec<(usize, PartitionFetch)>,
+        partitions: Vec<FetchedPart>,
         held_back: bool,
     },
     FetchFailed {
@@ -157,6 +179,22 @@ pub enum Event {
         log_start: SourceOffset,
         log_end: SourceOffset,
     },
+    /// How a partition goes on; of a job there is one for each partition, and [`Event::RecoveryEnded`] behind them.
+    Recovered {
+        index: usize,
+        outcome: Result<Recovered, RecoveryFailure>,
+    },
+    RecoveryEnded {
+        lane: i32,
+    },
+    /// Nobody else has taken the flow over; or that could not be found out.
+    Ownership {
+        confirmed: bool,
+    },
+    /// Another instance has.
+    Superseded {
+        generation: i32,
+    },
     /// A checkpoint came to its end: what of it is not in the ledger, and why.
     Checkpointed {
         failed: CheckpointJob,
@@ -164,13 +202,19 @@ pub enum Event {
     },
 }
 
+/// A partition's part of a fetch's answer.
+#[derive(Debug)]
+pub struct FetchedPart {
+    pub index: usize,
+    /// The offset that was asked for.
+    pub asked: SourceOffset,
+    pub fetch: PartitionFetch,
+}
+
 /// What a fetch brought for one partition.
 #[derive(Debug)]
 pub enum PartitionFetch {
-    Records {
-        prepared: Prepared,
-        last_stable_offset: SourceOffset,
-    },
+    Records { prepared: Prepared, log: SourceLog },
     Refused(ErrorCode),
     Diverged(EpochEnd),
 }

@@ -10,6 +10,7 @@
 
 mod leaders;
 mod messages;
+mod ownership;
 mod polling;
 #[cfg(test)]
 mod tests;
@@ -19,14 +20,18 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
 pub use messages::{
-    Action, CheckpointJob, End, Event, FetchJob, FlowLimits, FlowPartition, Leader, PartitionFetch, ProduceJob, Slot,
-    Totals, WantedPartition,
+    Action, CheckpointJob, End, Event, FetchJob, FetchedPart, FlowLimits, FlowPartition, Leader, PartitionFetch,
+    ProduceJob, RecoverJob, RecoveryFailure, Slot, Totals, WantedPartition,
 };
 
+pub use ownership::LEASE;
+
+use self::ownership::Ownership;
 use super::budget::Budget;
 use super::ledger::lane_of;
-use super::partition::{FetchTrouble, PartitionReplicator, ProduceOutcome};
+use super::partition::{FetchTrouble, Incident, PartitionReplicator, ProduceOutcome};
 use super::rate::RateLimit;
+use super::recovery::Recovered;
 use super::stopped::Stopped;
 use crate::offsets::SourceOffset;
 use crate::protocol::fetch_response::EpochEnd;
@@ -102,12 +107,18 @@ pub struct FlowReplicator {
     refresh: [Refresh; 2],
     dirty: BTreeSet<usize>,
     checkpoint_at: Option<Instant>,
-    checkpointing: bool,
+    /// The partitions of the checkpoint that is being written.
+    checkpointing: BTreeSet<usize>,
     checkpoint_failed: bool,
+    ownership: Ownership,
+    /// Partitions that want to be recovered, by lane.
+    unrecovered: BTreeMap<i32, BTreeSet<usize>>,
+    /// Lanes with a recovery under way. A fence is the whole lane's, so there is one at a time.
+    recovering: BTreeSet<i32>,
     draining: bool,
     totals: Totals,
     newly_stopped: Vec<usize>,
-    perhaps_repeated: Vec<(usize, SourceOffset, SourceOffset)>,
+    incidents: Vec<(usize, Incident)>,
 }
 
 /// When metadata is asked for.
@@ -127,7 +138,14 @@ impl Refresh {
 }
 
 impl FlowReplicator {
-    pub fn new(limits: FlowLimits, budget: Budget, rate: Option<RateLimit>, partitions: Vec<FlowPartition>) -> Self {
+    /// A flow that is owned at `now`.
+    pub fn new(
+        now: Instant,
+        limits: FlowLimits,
+        budget: Budget,
+        rate: Option<RateLimit>,
+        partitions: Vec<FlowPartition>,
+    ) -> Self {
         let members: Vec<Member> = partitions
             .into_iter()
             .map(|partition| Member {
@@ -150,10 +168,7 @@ impl FlowReplicator {
             limits,
             budget,
             rate,
-            // What is stopped from the start keeps its old checkpoint, which says why: written anew, it would not.
-            dirty: (0..members.len())
-                .filter(|index| members[*index].replicator.stopped().is_none())
-                .collect(),
+            dirty: BTreeSet::new(),
             members,
             sources: BTreeMap::new(),
             targets: BTreeMap::new(),
@@ -163,12 +178,15 @@ impl FlowReplicator {
             ask_range: Vec::new(),
             refresh: [Refresh::default(); 2],
             checkpoint_at: None,
-            checkpointing: false,
+            checkpointing: BTreeSet::new(),
             checkpoint_failed: false,
+            ownership: Ownership::new(now),
+            unrecovered: BTreeMap::new(),
+            recovering: BTreeSet::new(),
             draining: false,
             totals: Totals::default(),
             newly_stopped,
-            perhaps_repeated: Vec::new(),
+            incidents: Vec::new(),
         }
     }
 
@@ -185,10 +203,14 @@ impl FlowReplicator {
         std::mem::take(&mut self.newly_stopped)
     }
 
-    /// Source offsets, from and to (exclusive), that may be on the target twice, as far as was found since this was
-    /// asked last.
-    pub fn take_perhaps_repeated(&mut self) -> Vec<(usize, SourceOffset, SourceOffset)> {
-        std::mem::take(&mut self.perhaps_repeated)
+    /// What has happened to partitions since this was asked last.
+    pub fn take_incidents(&mut self) -> Vec<(usize, Incident)> {
+        std::mem::take(&mut self.incidents)
+    }
+
+    /// Nothing of ours can come to the target late: whoever owns the flow next need not reckon with it.
+    pub fn is_quiet(&self) -> bool {
+        self.members.iter().all(|member| member.replicator.is_quiet())
     }
 
     /// Stops fetching; what is on its way to the target still arrives.
@@ -206,7 +228,7 @@ impl FlowReplicator {
         } else {
             self.unsettled == 0
         };
-        at_rest && self.dirty.is_empty() && !self.checkpointing
+        at_rest && self.dirty.is_empty() && self.checkpointing.is_empty()
     }
 
     pub fn handle(&mut self, now: Instant, event: Event) {
@@ -225,30 +247,62 @@ impl FlowReplicator {
                 log_end,
             } => {
                 self.update(now, partition, |replicator| {
-                    replicator.handle_source_range(log_start, log_end)
+                    replicator.handle_source_range(now, log_start, log_end)
                 });
             }
             Event::RefreshFailed(end) => {
                 let refresh = &mut self.refresh[end as usize];
                 (refresh.wanted, refresh.under_way) = (true, false);
             }
-            Event::Checkpointed { failed, .. } => {
-                (self.checkpointing, self.checkpoint_failed) = (false, !failed.lanes.is_empty());
-                for (index, checkpoint) in failed.lanes.into_values().flatten() {
-                    self.members[index].replicator.handle_checkpoint_failed(checkpoint);
-                    self.dirty.insert(index);
-                }
+            Event::Recovered { index, outcome } => self.handle_recovered(now, index, outcome),
+            Event::RecoveryEnded { lane } => {
+                self.recovering.remove(&lane);
             }
+            Event::Ownership { confirmed } => self.ownership.handle(now, confirmed),
+            Event::Superseded { generation } => {
+                for index in 0..self.members.len() {
+                    self.update(now, index, |replicator| {
+                        replicator.stop(Stopped::Superseded { generation })
+                    });
+                }
+                self.dirty.clear(); // What the other one writes is newer.
+            }
+            Event::Checkpointed { failed, .. } => self.handle_checkpointed(now, failed),
         }
     }
 
-    fn handle_fetched(
-        &mut self,
-        now: Instant,
-        slot: Slot,
-        mut partitions: Vec<(usize, PartitionFetch)>,
-        held_back: bool,
-    ) {
+    fn handle_checkpointed(&mut self, now: Instant, failed: CheckpointJob) {
+        self.checkpoint_failed = !failed.lanes.is_empty();
+        let mut written = std::mem::take(&mut self.checkpointing);
+        for (index, checkpoint) in failed.lanes.into_values().flatten() {
+            written.remove(&index);
+            self.members[index].replicator.handle_checkpoint_failed(checkpoint);
+            self.dirty.insert(index);
+        }
+        for index in written {
+            self.update(now, index, PartitionReplicator::handle_checkpointed);
+        }
+    }
+
+    fn handle_recovered(&mut self, now: Instant, index: usize, outcome: Result<Recovered, RecoveryFailure>) {
+        let mut records = 0;
+        let mut ask_range = false;
+        self.update(now, index, |replicator| match outcome {
+            Ok(recovered) => records = replicator.handle_recovered(now, recovered).records,
+            Err(RecoveryFailure::Later(cause)) => replicator.handle_recovery_failed(now, &cause),
+            Err(RecoveryFailure::Stop(reason)) => replicator.stop(reason),
+            Err(RecoveryFailure::Diverged(end)) => {
+                ask_range = replicator.handle_diverged(end.epoch, SourceOffset(end.end_offset));
+            }
+        });
+        self.totals.records += records;
+        if ask_range {
+            self.ask_range.push(index);
+        }
+        self.lose_patience(now, index);
+    }
+
+    fn handle_fetched(&mut self, now: Instant, slot: Slot, mut partitions: Vec<FetchedPart>, held_back: bool) {
         let asked = self.end_fetch(slot);
         if let Some(state) = self.sources.get_mut(&slot) {
             state.failures = 0;
@@ -256,14 +310,16 @@ impl FlowReplicator {
         if self.draining {
             return; // What comes now will be fetched again.
         }
-        let nothing = !held_back && partitions.iter().all(|(_, fetch)| fetch.is_empty());
+        let nothing = !held_back && partitions.iter().all(|part| part.fetch.is_empty());
         if nothing {
-            partitions
-                .iter_mut()
-                .for_each(|(_, fetch)| fetch.expect_whole_batches());
+            partitions.iter_mut().for_each(|part| part.fetch.expect_whole_batches());
         }
         let mut refused = BTreeSet::new();
-        for (index, fetch) in partitions {
+        for FetchedPart { index, asked, fetch } in partitions {
+            if !self.members[index].replicator.is_current(asked) {
+                refused.insert(index); // The partition has begun anew elsewhere.
+                continue;
+            }
             if !matches!(fetch, PartitionFetch::Records { .. }) {
                 refused.insert(index);
             }
@@ -282,18 +338,13 @@ impl FlowReplicator {
 
     fn handle_partition_fetch(&mut self, now: Instant, index: usize, fetch: PartitionFetch) {
         match fetch {
-            PartitionFetch::Records {
-                prepared,
-                last_stable_offset,
-            } => {
+            PartitionFetch::Records { prepared, log } => {
                 self.totals.bytes += prepared.bytes as u64;
                 self.totals.skipped += prepared.skipped;
                 if let Some(rate) = &mut self.rate {
                     rate.take(now, prepared.bytes);
                 }
-                self.update(now, index, |replicator| {
-                    replicator.handle_fetched(now, prepared, last_stable_offset)
-                });
+                self.update(now, index, |replicator| replicator.handle_fetched(now, prepared, log));
             }
             PartitionFetch::Refused(code) => {
                 let mut trouble = None;
@@ -307,14 +358,15 @@ impl FlowReplicator {
                 }
                 self.lose_patience(now, index);
             }
-            PartitionFetch::Diverged(EpochEnd { epoch, end_offset }) => self.update(now, index, |replicator| {
-                let position = replicator.fetch_position();
-                replicator.stop_fetching(Stopped::SourceDiverged {
-                    position,
-                    epoch,
-                    end: SourceOffset(end_offset),
+            PartitionFetch::Diverged(EpochEnd { epoch, end_offset }) => {
+                let mut ask_range = false;
+                self.update(now, index, |replicator| {
+                    ask_range = replicator.handle_diverged(epoch, SourceOffset(end_offset));
                 });
-            }),
+                if ask_range {
+                    self.ask_range.push(index);
+                }
+            }
         }
     }
 
@@ -365,9 +417,6 @@ impl FlowReplicator {
             self.totals.records += progress.records;
             self.totals.patched += progress.patched;
             self.totals.reencoded += progress.reencoded;
-            if let Some((from, to)) = progress.perhaps_repeated {
-                self.perhaps_repeated.push((index, from, to));
-            }
         }
     }
 
@@ -387,8 +436,14 @@ impl FlowReplicator {
         change(replicator);
         if replicator.acked_position() != was_at {
             self.dirty.insert(index);
-            self.totals.offsets += (replicator.acked_position().0 - was_at.0) as u64;
+            // A source that was cut back takes the position back as well.
+            self.totals.offsets += u64::try_from(replicator.acked_position().0 - was_at.0).unwrap_or(0);
         }
+        if replicator.awaits_ledger() && !self.checkpointing.contains(&index) && self.dirty.insert(index) {
+            self.checkpoint_at = Some(now);
+        }
+        let incidents = replicator.take_incidents().into_iter();
+        self.incidents.extend(incidents.map(|incident| (index, incident)));
         if !was_stopped && replicator.stopped().is_some() {
             self.newly_stopped.push(index);
         }
@@ -421,10 +476,13 @@ impl FlowReplicator {
         }
     }
 
-    /// The partition may have a batch to send.
+    /// The partition may have a batch to send, or be in want of recovery.
     fn enqueue(&mut self, now: Instant, index: usize) {
         let member = &mut self.members[index];
         let Some(slot) = member.target else { return };
+        if member.replicator.wants_recovery(now) {
+            self.unrecovered.entry(member.lane).or_default().insert(index);
+        }
         if !member.queued && member.replicator.can_send(now) {
             member.queued = true;
             self.targets.entry(slot).or_default().ready.push_back(index);

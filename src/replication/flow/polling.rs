@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::{
     Action, CheckpointJob, End, FetchJob, FlowReplicator, MAX_REQUEST_BYTES, MAX_REQUESTS_IN_FLIGHT, Member,
-    ProduceJob, Refresh, Slot, WantedPartition,
+    ProduceJob, RecoverJob, Refresh, Slot, WantedPartition,
 };
 use crate::replication::fate::FateContext;
 use crate::replication::partition::{OutgoingBatch, PartitionCheckpoint};
@@ -17,6 +17,8 @@ impl FlowReplicator {
     pub fn poll_action(&mut self, now: Instant) -> Option<Action> {
         self.wake_delayed(now);
         self.poll_refresh(now)
+            .or_else(|| self.ownership.poll(now).then_some(Action::ConfirmOwnership))
+            .or_else(|| self.poll_recover(now))
             .or_else(|| self.ask_range.pop().map(Action::AskSourceRange))
             .or_else(|| self.poll_produce(now))
             .or_else(|| self.poll_fetch(now))
@@ -35,7 +37,7 @@ impl FlowReplicator {
         let rate = self.rate.as_ref().and_then(|rate| rate.wait_until(now));
         let checkpoint = self
             .checkpoint_at
-            .filter(|_| !self.checkpointing && !self.dirty.is_empty());
+            .filter(|_| self.checkpointing.is_empty() && !self.dirty.is_empty());
         let delayed = [&self.delayed, &self.delayed_fetches]
             .into_iter()
             .filter_map(|heap| Some(heap.peek()?.0.0));
@@ -44,6 +46,7 @@ impl FlowReplicator {
             .chain(rate)
             .chain(checkpoint)
             .chain(delayed)
+            .chain(self.ownership.timeout())
             .filter(|at| *at > now)
             .min()
     }
@@ -71,7 +74,27 @@ impl FlowReplicator {
         None
     }
 
+    fn poll_recover(&mut self, now: Instant) -> Option<Action> {
+        if self.draining {
+            return None;
+        }
+        let lane = *self.unrecovered.keys().find(|lane| !self.recovering.contains(lane))?;
+        let wanted = self.unrecovered.remove(&lane)?;
+        let partitions: Vec<_> = wanted
+            .into_iter()
+            .filter_map(|index| Some((index, self.members[index].replicator.poll_recovery(now)?)))
+            .collect();
+        if partitions.is_empty() {
+            return self.poll_recover(now);
+        }
+        self.recovering.insert(lane);
+        Some(Action::Recover(RecoverJob { lane, partitions }))
+    }
+
     fn poll_produce(&mut self, now: Instant) -> Option<Action> {
+        if !self.ownership.holds(now) {
+            return None;
+        }
         let slots: Vec<Slot> = self.targets.keys().copied().collect();
         slots
             .into_iter()
@@ -175,7 +198,7 @@ impl FlowReplicator {
     }
 
     fn poll_checkpoint(&mut self, now: Instant) -> Option<Action> {
-        if self.checkpointing || self.dirty.is_empty() {
+        if !self.checkpointing.is_empty() || self.dirty.is_empty() {
             return None;
         }
         let last_one = self.unsettled == 0 || (self.draining && self.members.iter().all(|m| m.replicator.is_at_rest()));
@@ -189,12 +212,12 @@ impl FlowReplicator {
             let member = &mut self.members[index];
             if let Some(checkpoint) = member.replicator.poll_checkpoint() {
                 lanes.entry(member.lane).or_default().push((index, checkpoint));
+                self.checkpointing.insert(index);
             }
         }
         if lanes.is_empty() {
             return None;
         }
-        self.checkpointing = true;
         Some(Action::Checkpoint(CheckpointJob { lanes }))
     }
 }
@@ -205,6 +228,7 @@ impl Member {
             index,
             leader_epoch: self.source.map_or(-1, |(_, epoch)| epoch),
             last_fetched_epoch: self.replicator.last_fetched_epoch(),
+            topic_id: self.replicator.source_topic_id(),
             max_bytes,
             context: FateContext {
                 start_offset: self.replicator.fetch_position().0,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::*;
-use crate::offsets::{Segment, TargetOffset};
+use crate::offsets::TargetOffset;
 use crate::record::{BatchBuilder, BatchOptions};
-use crate::replication::ledger::FlowStart;
-use crate::replication::partition::PartitionStart;
+use crate::replication::partition::SourceLog;
+use crate::replication::partition::tests::{as_known, remembered};
 use crate::replication::prepare::{FetchedRecords, prepare};
 
 #[expect(
@@ -25,33 +25,13 @@ fn flow(limits: FlowLimits) -> FlowReplicator {
 }
 
 fn flow_of(limits: FlowLimits, stopped: Option<Stopped>) -> FlowReplicator {
-    let start = PartitionStart {
-        topic: "t".into(),
-        target_topic: "t".into(),
-        partition: 0,
-        source_topic_id: Uuid::nil(),
-        target_topic_id: Uuid::nil(),
-        position: SourceOffset(0),
-        leader_epoch: -1,
-        target_next: TargetOffset(0),
-        end: Some(SourceOffset(1000)),
-        is_compacted: true,
-        flow_start: FlowStart {
-            source: SourceOffset(0),
-            target: TargetOffset(0),
-        },
-        segment: Segment::default(),
-        superseded: Vec::new(),
-        producer_id: 7,
-        producer_epoch: 0,
-    };
     let partition = FlowPartition {
-        start,
+        start: remembered(1000),
         stopped,
         max_batch_bytes: 1 << 20,
         keep_append_time: true,
     };
-    FlowReplicator::new(limits, Budget::new(64 << 20), None, vec![partition])
+    FlowReplicator::new(start_of_time(), limits, Budget::new(64 << 20), None, vec![partition])
 }
 
 /// Carries out what is asked for, but for fetches and produces: these are returned.
@@ -73,6 +53,14 @@ fn next_job(flow: &mut FlowReplicator, now: Instant) -> Option<Action> {
                     cause: None,
                 },
             ),
+            Action::Recover(job) => {
+                for (index, known) in job.partitions {
+                    let outcome = Ok(as_known(&known));
+                    flow.handle(now, Event::Recovered { index, outcome });
+                }
+                flow.handle(now, Event::RecoveryEnded { lane: job.lane });
+            }
+            Action::ConfirmOwnership => flow.handle(now, Event::Ownership { confirmed: true }),
             job => return Some(job),
         }
     }
@@ -101,13 +89,21 @@ fn answer_fetch(flow: &mut FlowReplicator, now: Instant, job: FetchJob, batches:
     );
     let fetch = PartitionFetch::Records {
         prepared,
-        last_stable_offset: SourceOffset(1000),
+        log: SourceLog {
+            last_stable_offset: SourceOffset(1000),
+            log_start_offset: SourceOffset(0),
+        },
+    };
+    let part = FetchedPart {
+        index: 0,
+        asked: SourceOffset(context.start_offset),
+        fetch,
     };
     flow.handle(
         now,
         Event::Fetched {
             slot: job.slot,
-            partitions: vec![(0, fetch)],
+            partitions: vec![part],
             held_back: false,
         },
     );
@@ -233,4 +229,78 @@ fn a_source_that_moves_is_fetched_from_its_new_leader() {
     };
     assert_eq!(job.slot.broker, 2);
     assert_eq!(job.partitions[0].leader_epoch, 1);
+}
+
+#[test]
+fn nothing_is_sent_by_whoever_is_not_sure_to_own_the_flow() {
+    let now = start_of_time();
+    let mut flow = flow(FlowLimits::for_memory(64 << 20, 1, 8));
+    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
+        panic!("a fetch is due")
+    };
+    answer_fetch(&mut flow, now, job, 3);
+    let woken = now + LEASE;
+    let asks = std::iter::from_fn(|| flow.poll_action(woken)).any(|action| {
+        assert!(!matches!(action, Action::Produce(_)), "the lease is over");
+        matches!(action, Action::ConfirmOwnership)
+    });
+    assert!(asks);
+    flow.handle(woken, Event::Ownership { confirmed: true });
+    assert!(matches!(next_job(&mut flow, woken), Some(Action::Produce(_))));
+}
+
+#[test]
+fn whoever_is_superseded_stops_and_writes_nothing_more() {
+    let now = start_of_time();
+    let mut flow = flow(FlowLimits::for_memory(64 << 20, 1, 8));
+    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
+        panic!("a fetch is due")
+    };
+    answer_fetch(&mut flow, now, job, 1);
+    flow.handle(now, Event::Superseded { generation: 3 });
+    assert!(std::iter::from_fn(|| flow.poll_action(now)).all(|action| !matches!(action, Action::Produce(_))));
+    assert!(flow.is_finished());
+    assert!(matches!(
+        flow.partition(0).stopped(),
+        Some(Stopped::Superseded { generation: 3 })
+    ));
+}
+
+#[test]
+fn a_lane_is_recovered_once_at_a_time() {
+    let now = start_of_time();
+    let mut flow = flow(FlowLimits::for_memory(64 << 20, 1, 8));
+    let job = std::iter::from_fn(|| flow.poll_action(now)).find_map(|action| match action {
+        Action::Recover(job) => Some(job),
+        Action::RefreshMetadata(_) => None,
+        other => panic!("{other:?} before it is known where the target stands"),
+    });
+    assert!(job.is_none(), "there is no leader to ask so far");
+    let leaders = vec![Leader::Known {
+        broker: 1,
+        epoch: 0,
+        topic_id: Uuid::nil(),
+    }];
+    flow.handle(
+        now,
+        Event::Leaders {
+            end: End::Target,
+            leaders,
+        },
+    );
+    let Some(Action::Recover(job)) = flow.poll_action(now) else {
+        panic!("the target is asked")
+    };
+    let failed = Err(RecoveryFailure::Later("away".into()));
+    flow.handle(
+        now,
+        Event::Recovered {
+            index: 0,
+            outcome: failed,
+        },
+    );
+    let later = now + Duration::from_secs(1);
+    assert!(std::iter::from_fn(|| flow.poll_action(later)).all(|action| !matches!(action, Action::Recover(_))));
+    flow.handle(later, Event::RecoveryEnded { lane: job.lane });
+    assert!(matches!(flow.poll_action(later), Some(Action::Recover(_))));
 }

@@ -3,19 +3,34 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use uuid::Uuid;
+
 use super::trouble::backoff;
-use super::{FetchTrouble, PartitionReplicator};
+use super::{FetchTrouble, Incident, OnChange, PartitionReplicator};
 use crate::offsets::SourceOffset;
 use crate::protocol::error_code::ErrorCode;
 use crate::record::{HEADER_LEN, ReencodeError};
 use crate::replication::prepare::{PrepareError, Prepared};
 use crate::replication::stopped::Stopped;
 
+/// What a fetch says of the source's log besides its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceLog {
+    pub last_stable_offset: SourceOffset,
+    pub log_start_offset: SourceOffset,
+}
+
 impl PartitionReplicator {
+    /// Whether an answer to a fetch from `asked` on is about what is wanted now.
+    pub fn is_current(&self, asked: SourceOffset) -> bool {
+        !self.is_recovering() && self.restart_at.is_none() && asked == self.fetch_position
+    }
+
     /// Takes what a fetch from [`Self::fetch_position`] brought.
-    pub fn handle_fetched(&mut self, now: Instant, prepared: Prepared, last_stable_offset: SourceOffset) {
+    pub fn handle_fetched(&mut self, now: Instant, prepared: Prepared, log: SourceLog) {
         assert!(prepared.next_position >= self.fetch_position, "a fetch went backwards");
-        self.last_stable_offset = Some(last_stable_offset);
+        self.last_stable_offset = Some(log.last_stable_offset);
+        self.source_log_start = self.source_log_start.max(log.log_start_offset);
         if prepared.damage.is_none() {
             self.fetch_failures = 0;
         }
@@ -69,7 +84,11 @@ impl PartitionReplicator {
     pub fn handle_nothing_fetched(&mut self) {
         const BELIEVED: u32 = 3;
         const GIVEN_UP: u32 = 240;
-        let Some(end) = self.start.end.filter(|_| self.fetch_failures == 0) else {
+        let Some(end) = self
+            .start
+            .end
+            .filter(|_| self.fetch_failures == 0 && !self.is_recovering())
+        else {
             return;
         };
         if self.fetch_position >= end || self.last_stable_offset.is_none_or(|stable| stable < end) {
@@ -131,19 +150,66 @@ impl PartitionReplicator {
         }
     }
 
-    /// Where the source's log begins and ends, asked after an OFFSET_OUT_OF_RANGE. Nothing is skipped by itself.
-    pub fn handle_source_range(&mut self, log_start: SourceOffset, log_end: SourceOffset) {
-        if self.fetch_position < log_start {
-            self.stop_fetching(Stopped::SourceGap {
-                from: self.fetch_position,
-                to: log_start,
-            });
-        } else if self.fetch_position > log_end {
-            self.stop_fetching(Stopped::SourceTruncated {
-                position: self.fetch_position,
-                log_end,
-            });
+    /// The source's log ends at `end` for the leader epoch of what was fetched last: it was cut back, and other records may
+    /// have come in their place. Says whether its range has to be asked.
+    pub fn handle_diverged(&mut self, epoch: i32, end: SourceOffset) -> bool {
+        if self.start.policies.truncation == OnChange::Stop {
+            let position = self.fetch_position;
+            self.stop_fetching(Stopped::SourceDiverged { position, epoch, end });
+            return false;
+        }
+        self.diverged_at = Some(end);
+        true
+    }
+
+    /// Where the source's log begins and ends, asked after an OFFSET_OUT_OF_RANGE or a divergence. Nothing is skipped without
+    /// a policy that says so.
+    pub fn handle_source_range(&mut self, now: Instant, log_start: SourceOffset, log_end: SourceOffset) {
+        // A recovery tells of a divergence itself; what else was asked for is of before.
+        if (self.is_recovering() && self.diverged_at.is_none()) || self.stopped.is_some() {
+            return;
+        }
+        let position = self.fetch_position;
+        if let Some(diverged_at) = self.diverged_at.take() {
+            self.go_on_in_truncated(now, diverged_at.min(position).max(log_start), log_end);
+        } else if position < log_start {
+            match self.start.policies.gap {
+                OnChange::Stop => self.stop_fetching(Stopped::SourceGap {
+                    from: position,
+                    to: log_start,
+                }),
+                OnChange::Continue => {
+                    self.incidents.push(Incident::Gap(position, log_start));
+                    self.fetch_position = log_start;
+                    self.advance_when_idle();
+                }
+            }
+        } else if position > log_end {
+            match self.start.policies.truncation {
+                OnChange::Stop => self.stop_fetching(Stopped::SourceTruncated { position, log_end }),
+                OnChange::Continue => self.go_on_in_truncated(now, log_end, log_end),
+            }
         }
         // Within range after all (a follower answered, or an election was under way): the next fetch tells.
+    }
+
+    fn go_on_in_truncated(&mut self, now: Instant, position: SourceOffset, log_end: SourceOffset) {
+        self.incidents.push(Incident::Truncated(position, self.fetch_position));
+        self.start.end = self.start.end.map(|end| end.min(log_end));
+        self.restart(now, position);
+    }
+
+    /// The source's topic was created anew, under another id.
+    pub fn handle_recreated(&mut self, now: Instant, topic_id: Uuid) {
+        if self.is_recovering() {
+            return; // The next refresh says it again.
+        }
+        // A copy with an end has the old topic's: the next run finds the new one's.
+        if self.start.policies.recreation == OnChange::Stop || !self.follows() {
+            return self.stop_fetching(Stopped::SourceRecreated);
+        }
+        self.incidents.push(Incident::Recreated(self.fetch_position));
+        self.start.source_topic_id = topic_id;
+        self.restart(now, SourceOffset(0));
     }
 }

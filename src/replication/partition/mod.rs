@@ -4,19 +4,22 @@
 //!
 //! | state | new batches go out | left by |
 //! |---|---|---|
+//! | `Recovering` | no, nor is anything fetched: where the target's log stands is found out | the answer -> `AwaitingLedger` or `Streaming` |
+//! | `AwaitingLedger` | no: a new mapping has to be in the ledger first | its checkpoint is written -> `Streaming` |
 //! | `Streaming` | yes, at most [`MAX_UNACKED`] unacked | a batch that fails -> `Draining` |
-//! | `Draining` | no: the outcome of each batch in flight is awaited | the last outcome -> `BackingOff` |
-//! | `BackingOff` | no | time -> `Streaming`, which sends the failed ones first, byte for byte |
+//! | `Draining` | no: the outcome of each batch in flight is awaited | the last outcome -> `BackingOff` or `Recovering` |
+//! | `BackingOff` | no | time -> `Streaming`, which sends the refused ones first, byte for byte |
 //! | stopped | no, for good | a new start |
 //!
 //! Invariants: `checkpointed <= acked <= produced <= fetched`; batches go out in order, each under the sequence number
-//! that it got first, so what was appended without our knowing is recognised by the broker; a lost answer is
-//! [`ProduceOutcome::Unknown`], never a failure.
+//! that it got first. A lost answer is [`ProduceOutcome::Unknown`], never a failure: it is never followed by a guess, but by
+//! `Recovering`, which forgets what was sent and asks the target. Only what was refused for certain is sent again.
 
 mod fetching;
 mod producing;
+mod recovering;
 #[cfg(test)]
-mod tests;
+pub(in crate::replication) mod tests;
 mod trouble;
 
 use std::collections::VecDeque;
@@ -26,9 +29,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use uuid::Uuid;
 
+pub use self::fetching::SourceLog;
 use self::trouble::Trouble;
-use super::ledger::{Checkpoint, FlowStart, LedgerKey};
+use super::ledger::{Checkpoint, Cut, FlowStart, LedgerKey, OwnerId, SegmentName};
 use super::prepare::PreparedBatch;
+use super::recovery::Beginning;
 use super::stopped::Stopped;
 use crate::offsets::{Segment, SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
@@ -37,6 +42,25 @@ use crate::record::HEADER_LEN;
 /// Batches of a partition that may be unacknowledged: a leader remembers the last five of a producer, and recognises
 /// no older one as a repetition (KIP-98).
 pub const MAX_UNACKED: usize = 5;
+
+/// What becomes of a partition whose source has changed under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnChange {
+    #[default]
+    Stop,
+    /// Goes on with what there is, and says what is lost.
+    Continue,
+}
+
+/// What to do when the source is not what it was (`kferry.on.gap`, `kferry.on.truncation`, `kferry.on.recreation`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Policies {
+    pub gap: OnChange,
+    pub truncation: OnChange,
+    pub recreation: OnChange,
+    /// Where the target may come to hold a record twice, stop instead.
+    pub exactly_once: bool,
+}
 
 /// Names and ids, and where the copy begins and ends.
 #[derive(Debug, Clone)]
@@ -49,20 +73,34 @@ pub struct PartitionStart {
     pub position: SourceOffset,
     /// The leader epoch of the last batch below `position`, or -1.
     pub leader_epoch: i32,
-    /// Where the target's log ends, as far as is known.
+    /// Just past what the target has acknowledged, or where its log ends if nothing was copied so far.
     pub target_next: TargetOffset,
     /// Where to stop; `None` to follow.
     pub end: Option<SourceOffset>,
     /// The source topic is compacted, as far as is known.
     pub is_compacted: bool,
-    /// Where the flow began with this partition.
-    pub flow_start: FlowStart,
-    /// The last segment of the offset map in the ledger.
-    pub segment: Segment,
-    /// What the ledger says of the partition and the first checkpoint takes the place of.
-    pub superseded: Vec<LedgerKey>,
+    /// The source topic or the target topic is.
+    pub is_cleaned: bool,
+    /// The target keeps the times that it is given.
+    pub keeps_time: bool,
+    pub beginning: Beginning,
+    /// The last owner has given the partition up: nothing of its can come late.
+    pub is_quiet: bool,
+    /// The mapping that the copy goes on under; of a new partition the lane's producer.
     pub producer_id: i64,
     pub producer_epoch: i16,
+    pub next_sequence: i32,
+    /// Where the flow began with this partition.
+    pub flow_start: FlowStart,
+    pub cuts: Vec<Cut>,
+    pub owner: OwnerId,
+    /// The last segment of the offset map in the ledger.
+    pub segment: Segment,
+    /// The segments before it, by their beginning.
+    pub segments: Vec<SegmentName>,
+    /// What the ledger says of the partition and the first checkpoint takes the place of.
+    pub superseded: Vec<LedgerKey>,
+    pub policies: Policies,
 }
 
 /// One batch to be produced: the patched header and the payload that it came with.
@@ -101,9 +139,24 @@ pub enum FetchTrouble {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    Recovering {
+        under_way: bool,
+        not_before: Option<Instant>,
+    },
+    AwaitingLedger {
+        writing: bool,
+    },
     Streaming,
-    Draining,
-    BackingOff { until: Instant },
+    Draining(AfterDraining),
+    BackingOff {
+        until: Instant,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum AfterDraining {
+    SendAgain,
+    Recover,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,8 +172,6 @@ struct Unacked {
     batch: PreparedBatch,
     sequence: i32,
     sent: Sent,
-    /// Was sent before, and no answer came.
-    in_doubt: bool,
 }
 
 /// What was copied by one ack.
@@ -129,8 +180,23 @@ pub struct Progress {
     pub records: u64,
     pub patched: u64,
     pub reencoded: u64,
-    /// Source offsets that may be on the target twice: sent again to a leader that had forgotten this producer.
-    pub perhaps_repeated: Option<(SourceOffset, SourceOffset)>,
+}
+
+/// What an operator has to know of a partition that goes on. Ranges are from the first and to the second, exclusive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incident {
+    /// The source no longer has these offsets; they were not copied.
+    Gap(SourceOffset, SourceOffset),
+    /// The source's log was cut back to the first offset; the target holds what it had up to the second.
+    Truncated(SourceOffset, SourceOffset),
+    /// The source's topic was created anew; the target holds what it had up to this offset.
+    Recreated(SourceOffset),
+    /// May be on the target twice: the target has records of ours that could not be found at the source again.
+    PerhapsRepeated(SourceOffset, SourceOffset),
+    /// On the target somebody else has written.
+    ForeignRecords(TargetOffset, TargetOffset),
+    /// Records were found on the target that were not known to be there.
+    Found { records: u64, position: SourceOffset },
 }
 
 /// What a checkpoint of the partition writes to the ledger.
@@ -159,13 +225,27 @@ pub struct PartitionReplicator {
     damaged_fetches: u32,
     empty_fetches: u32,
     last_stable_offset: Option<SourceOffset>,
+    source_log_start: SourceOffset,
+    /// The source was cut back to here; how far its log goes is being asked.
+    diverged_at: Option<SourceOffset>,
+    /// The copy begins anew here, once what is in flight has its outcome.
+    restart_at: Option<SourceOffset>,
 
     prepared: VecDeque<PreparedBatch>,
     prepared_bytes: usize,
     unacked: VecDeque<Unacked>,
     in_flight: usize,
+    /// The mapping: what goes out goes out under this id and epoch.
+    producer: (i64, i16),
     next_sequence: i32,
     acked_sequence: i32,
+    /// The leader has refused the mapping.
+    is_refused: bool,
+    /// What the recovery to come goes on from.
+    beginning: Beginning,
+    is_quiet: bool,
+    /// A batch of this mapping may be on its way, or in the log, without our knowing.
+    in_doubt: bool,
     /// Whether the leader has acked our producer id, and nothing has failed since. A leader takes any first sequence
     /// from an id that it has not seen, or has forgotten (old records, and it started again): until then only one batch
     /// may be on its way, since a second one that overtakes the first would be believed.
@@ -180,15 +260,22 @@ pub struct PartitionReplicator {
     target_next: TargetOffset,
     open_segment: Segment,
     full_segments: Vec<Segment>,
+    /// Segments in the ledger that nothing is added to any more.
+    closed_segments: VecDeque<SegmentName>,
     gone: Vec<LedgerKey>,
     checkpointed: Option<SourceOffset>,
+    incidents: Vec<Incident>,
 }
 
 impl PartitionReplicator {
     /// `stopped` where it is known before the start that the partition can't be copied.
-    pub fn new(start: PartitionStart, stopped: Option<Stopped>) -> Self {
+    pub fn new(mut start: PartitionStart, stopped: Option<Stopped>) -> Self {
+        let is_remembered = start.beginning == Beginning::Remembered;
         Self {
-            phase: Phase::Streaming,
+            phase: Phase::Recovering {
+                under_way: false,
+                not_before: None,
+            },
             sending_stopped: stopped.is_some(),
             stopped,
             fetch_position: start.position,
@@ -198,12 +285,20 @@ impl PartitionReplicator {
             damaged_fetches: 0,
             empty_fetches: 0,
             last_stable_offset: None,
+            source_log_start: SourceOffset(0),
+            diverged_at: None,
+            restart_at: None,
             prepared: VecDeque::new(),
             prepared_bytes: 0,
             unacked: VecDeque::new(),
             in_flight: 0,
-            next_sequence: 0,
-            acked_sequence: 0,
+            producer: (start.producer_id, start.producer_epoch),
+            next_sequence: start.next_sequence,
+            acked_sequence: start.next_sequence,
+            is_refused: false,
+            beginning: start.beginning,
+            is_quiet: start.is_quiet,
+            in_doubt: is_remembered && !start.is_quiet,
             is_known_to_leader: false,
             last_ack: None,
             failures: 0,
@@ -212,10 +307,12 @@ impl PartitionReplicator {
             acked_position: start.position,
             acked_epoch: start.leader_epoch,
             target_next: start.target_next,
-            open_segment: start.segment.clone(),
+            open_segment: std::mem::take(&mut start.segment),
             full_segments: Vec::new(),
-            gone: start.superseded.clone(),
-            checkpointed: None,
+            closed_segments: std::mem::take(&mut start.segments).into(),
+            gone: std::mem::take(&mut start.superseded),
+            checkpointed: is_remembered.then_some(start.position),
+            incidents: Vec::new(),
             start,
         }
     }
@@ -226,6 +323,20 @@ impl PartitionReplicator {
 
     pub fn target_topic_id(&self) -> Uuid {
         self.start.target_topic_id
+    }
+
+    pub fn policies(&self) -> Policies {
+        self.start.policies
+    }
+
+    /// The copy goes on for ever.
+    pub fn follows(&self) -> bool {
+        self.start.end.is_none()
+    }
+
+    /// What has happened since this was asked last.
+    pub fn take_incidents(&mut self) -> Vec<Incident> {
+        std::mem::take(&mut self.incidents)
     }
 
     /// Where the next fetch begins.
@@ -271,9 +382,9 @@ impl PartitionReplicator {
         }
     }
 
-    /// All that was asked for is on the target.
+    /// All that was asked for is on the target, and the partition is known to the ledger.
     pub fn is_done(&self) -> bool {
-        self.start.end.is_some_and(|end| self.acked_position >= end)
+        self.beginning == Beginning::Remembered && self.start.end.is_some_and(|end| self.acked_position >= end)
     }
 
     /// Something is still to be fetched.
@@ -281,9 +392,27 @@ impl PartitionReplicator {
         self.stopped.is_none() && self.start.end.is_none_or(|end| self.fetch_position < end)
     }
 
+    /// Nothing of ours can come to the target's log late.
+    pub fn is_quiet(&self) -> bool {
+        !self.in_doubt && self.in_flight == 0
+    }
+
+    /// A new mapping waits to be written into the ledger.
+    pub fn awaits_ledger(&self) -> bool {
+        matches!(self.phase, Phase::AwaitingLedger { .. })
+    }
+
+    /// Where the target's log stands has to be found out, or is being.
+    fn is_recovering(&self) -> bool {
+        matches!(self.phase, Phase::Recovering { .. })
+    }
+
     /// Whether the next fetch of the leader should ask for this partition.
     pub fn wants_fetch(&self, now: Instant, max_prepared_bytes: usize) -> bool {
         self.needs_source()
+            && !self.is_recovering()
+            && self.diverged_at.is_none()
+            && self.restart_at.is_none()
             && self.prepared_bytes < max_prepared_bytes
             && self.fetch_retry_at.is_none_or(|at| at <= now)
     }
@@ -297,6 +426,7 @@ impl PartitionReplicator {
     pub fn produce_retry_at(&self) -> Option<Instant> {
         match self.phase {
             Phase::BackingOff { until } if !self.sending_stopped => Some(until),
+            Phase::Recovering { not_before, .. } if !self.sending_stopped => not_before,
             _ => None,
         }
     }
@@ -336,9 +466,14 @@ impl PartitionReplicator {
 
     /// What the ledger should say now, if that is not what it says.
     pub fn poll_checkpoint(&mut self) -> Option<PartitionCheckpoint> {
-        if self.checkpointed == Some(self.acked_position) {
-            return None;
+        match &mut self.phase {
+            Phase::AwaitingLedger { writing } => *writing = true,
+            _ if self.checkpointed == Some(self.acked_position) => return None,
+            // A mapping is put down as a whole, when the recovery is done.
+            Phase::Recovering { .. } if self.beginning != Beginning::Remembered => return None,
+            _ => {}
         }
+        self.drop_segments_below_log_start();
         let mut segments = std::mem::take(&mut self.full_segments);
         if !self.open_segment.is_empty() {
             segments.push(self.open_segment.clone());
@@ -353,14 +488,22 @@ impl PartitionReplicator {
                 source_position: self.acked_position,
                 source_leader_epoch: self.acked_epoch,
                 target_next: self.target_next,
-                producer_id: self.start.producer_id,
-                producer_epoch: self.start.producer_epoch,
+                producer_id: self.producer.0,
+                producer_epoch: self.producer.1,
                 next_sequence: self.acked_sequence,
-                cuts: Vec::new(),
+                cuts: self.start.cuts.clone(),
             },
             segments,
             gone: std::mem::take(&mut self.gone),
         })
+    }
+
+    /// The newest checkpoint is in the ledger.
+    pub fn handle_checkpointed(&mut self) {
+        if self.phase == (Phase::AwaitingLedger { writing: true }) {
+            self.phase = Phase::Streaming;
+            self.beginning = Beginning::Remembered;
+        }
     }
 
     /// The ledger did not take it: the next checkpoint writes it again.
@@ -373,5 +516,29 @@ impl PartitionReplicator {
         written.gone.append(&mut self.gone);
         self.gone = written.gone;
         self.checkpointed = None;
+        if let Phase::AwaitingLedger { writing } = &mut self.phase {
+            *writing = false;
+        }
+    }
+
+    /// What the source no longer has needs no translation.
+    fn drop_segments_below_log_start(&mut self) {
+        while let Some(name) = self.closed_segments.front() {
+            if name.end > self.source_log_start {
+                return;
+            }
+            self.gone.push(name.key(&self.start.topic, self.start.partition));
+            self.closed_segments.pop_front();
+        }
+    }
+
+    /// Nothing is added to the open segment any more.
+    fn close_segment(&mut self) {
+        let segment = std::mem::take(&mut self.open_segment);
+        if let (Some(start), Some(end)) = (segment.start(), segment.end()) {
+            let owner = self.start.owner;
+            self.closed_segments.push_back(SegmentName { start, owner, end });
+            self.full_segments.push(segment);
+        }
     }
 }

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::trouble::{Refusal, backoff, refusal};
-use super::{MAX_UNACKED, OutgoingBatch, PartitionReplicator, Phase, ProduceOutcome, Progress, Sent, Unacked};
+use super::{
+    AfterDraining, Incident, MAX_UNACKED, OutgoingBatch, PartitionReplicator, Phase, ProduceOutcome, Progress, Sent,
+    Unacked,
+};
 use crate::offsets::{Run, SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
 use crate::record::{HEADER_LEN, ProducerStamp, patch};
@@ -20,7 +23,7 @@ impl PartitionReplicator {
             return false;
         }
         match self.phase {
-            Phase::Draining => false,
+            Phase::Recovering { .. } | Phase::AwaitingLedger { .. } | Phase::Draining(_) => false,
             Phase::BackingOff { until } if now < until => false,
             Phase::BackingOff { .. } | Phase::Streaming => {
                 self.unacked.iter().any(|unacked| unacked.sent == Sent::No)
@@ -46,8 +49,8 @@ impl PartitionReplicator {
         let unacked = &mut self.unacked[position];
         unacked.sent = Sent::InFlight;
         let stamp = ProducerStamp {
-            producer_id: self.start.producer_id,
-            producer_epoch: self.start.producer_epoch,
+            producer_id: self.producer.0,
+            producer_epoch: self.producer.1,
             base_sequence: unacked.sequence,
         };
         Some(OutgoingBatch {
@@ -68,7 +71,6 @@ impl PartitionReplicator {
             batch,
             sequence,
             sent: Sent::No,
-            in_doubt: false,
         });
         self.unacked.len() - 1
     }
@@ -76,8 +78,8 @@ impl PartitionReplicator {
     /// The leader is now another one: what is in flight has to come to an end before anything goes to the new one.
     pub fn handle_target_leader_changed(&mut self) {
         self.is_known_to_leader = false;
-        if self.in_flight > 0 {
-            self.phase = Phase::Draining;
+        if self.in_flight > 0 && self.phase == Phase::Streaming {
+            self.phase = Phase::Draining(AfterDraining::SendAgain);
         }
     }
 
@@ -104,19 +106,22 @@ impl PartitionReplicator {
                 self.target_trouble.clear();
                 progress = self.settle();
             }
-            ProduceOutcome::Unknown { cause } => {
-                self.unacked[position].in_doubt = true;
-                self.fail(now, position, cause);
-            }
+            ProduceOutcome::Unknown { cause } => self.fail(now, position, cause, AfterDraining::Recover),
             ProduceOutcome::Refused { code, message } => self.handle_refused(now, position, code, message),
         }
         if self.sending_stopped {
             self.forget_unsent();
         }
-        if self.phase == Phase::Draining && self.in_flight == 0 {
-            self.phase = Phase::BackingOff {
-                until: now + backoff(self.failures),
-            };
+        if self.in_flight == 0 && !self.sending_stopped {
+            match self.phase {
+                Phase::Draining(AfterDraining::Recover) => self.enter_recovery(now),
+                Phase::Draining(AfterDraining::SendAgain) => {
+                    self.phase = Phase::BackingOff {
+                        until: now + backoff(self.failures),
+                    };
+                }
+                _ => {}
+            }
         }
         progress
     }
@@ -128,10 +133,18 @@ impl PartitionReplicator {
             .iter()
             .take(position)
             .any(|earlier| !matches!(earlier.sent, Sent::Acked(_)));
+        let cause = || code.name().to_owned();
         match refusal(code) {
-            Refusal::Retry => self.fail(now, position, code.name().to_owned()),
-            Refusal::OutOfOrder if has_a_reason => self.fail(now, position, code.name().to_owned()),
-            Refusal::OutOfOrder | Refusal::Stop => {
+            Refusal::Retry => self.fail(now, position, cause(), AfterDraining::SendAgain),
+            Refusal::OutOfOrder if has_a_reason => self.fail(now, position, cause(), AfterDraining::SendAgain),
+            // The leader has another last sequence number than we believe: another incarnation's, or it was restarted and
+            // knows only the last batch of several that lost their answers.
+            Refusal::OutOfOrder | Refusal::Ask => self.fail(now, position, cause(), AfterDraining::Recover),
+            Refusal::Mapping => {
+                self.is_refused = true;
+                self.fail(now, position, cause(), AfterDraining::Recover);
+            }
+            Refusal::Stop => {
                 let batch = &self.unacked[position].batch;
                 let stopped = Stopped::TargetRefused {
                     code,
@@ -146,13 +159,17 @@ impl PartitionReplicator {
         }
     }
 
-    /// The batch has to be sent again, as it is, once all that is in flight has come to an end.
-    fn fail(&mut self, now: Instant, position: usize, cause: String) {
+    /// The batch has to be sent again, as it is, or asked about, once all that is in flight has come to an end.
+    fn fail(&mut self, now: Instant, position: usize, cause: String, then: AfterDraining) {
         self.unacked[position].sent = Sent::No;
-        if self.phase == Phase::Streaming {
-            self.failures += 1;
-        }
-        self.phase = Phase::Draining;
+        self.phase = match self.phase {
+            Phase::Draining(before) => Phase::Draining(before.max(then)),
+            _ => {
+                self.failures += 1;
+                Phase::Draining(then)
+            }
+        };
+        self.in_doubt |= then == AfterDraining::Recover;
         self.is_known_to_leader = false;
         self.target_trouble.note(now, &cause);
     }
@@ -208,18 +225,11 @@ impl PartitionReplicator {
                 });
                 break;
             }
-            let Unacked {
-                batch,
-                sequence,
-                in_doubt,
-                ..
-            } = self.unacked.pop_front().expect("seen");
-            if in_doubt && base_offset > self.target_next {
-                // What lies between is another writer's, or this batch itself, appended when no answer came.
-                let from = progress
-                    .perhaps_repeated
-                    .map_or_else(|| batch.first_offset(), |(from, _)| from);
-                progress.perhaps_repeated = Some((from, batch.next_position));
+            let Unacked { batch, sequence, .. } = self.unacked.pop_front().expect("seen");
+            if base_offset > self.target_next {
+                // Our own batches lie behind each other, and fences are behind us.
+                self.incidents
+                    .push(Incident::ForeignRecords(self.target_next, base_offset));
             }
             self.record_runs(&batch, base_offset);
             progress.records += batch.record_count() as u64;
@@ -237,15 +247,9 @@ impl PartitionReplicator {
     }
 
     fn record_runs(&mut self, batch: &PreparedBatch, base_offset: TargetOffset) {
-        let mut push = |run: Run| {
-            if let Some(run) = self.open_segment.push(run) {
-                self.full_segments.push(std::mem::take(&mut self.open_segment));
-                self.open_segment.push(run);
-            }
-        };
         match &batch.source_offsets {
             SourceOffsets::From(start) => {
-                push(Run {
+                self.push_run(Run {
                     source_start: *start,
                     target_start: base_offset,
                     count: batch.record_count(),
@@ -255,7 +259,7 @@ impl PartitionReplicator {
                 let mut target_start = base_offset;
                 for range in ranges {
                     let count = i64::from(range.count);
-                    push(Run {
+                    self.push_run(Run {
                         source_start: SourceOffset(range.start),
                         target_start,
                         count,
@@ -263,6 +267,13 @@ impl PartitionReplicator {
                     target_start = TargetOffset(target_start.0 + count);
                 }
             }
+        }
+    }
+
+    pub(super) fn push_run(&mut self, run: Run) {
+        if let Some(run) = self.open_segment.push(run) {
+            self.close_segment();
+            self.open_segment.push(run);
         }
     }
 

@@ -4,10 +4,12 @@ use super::producing::sequence_after;
 use std::time::Duration;
 
 use super::*;
+use crate::offsets::Run;
 use crate::record::{BatchBuilder, BatchHeader, BatchOptions, ReencodeError};
 use crate::replication::budget::Budget;
 use crate::replication::fate::FateContext;
 use crate::replication::prepare::{FetchedRecords, PrepareError, Prepared, prepare};
+use crate::replication::recovery::{Known, Recovered};
 
 #[expect(
     clippy::disallowed_methods,
@@ -17,8 +19,9 @@ fn start_of_time() -> Instant {
     Instant::now()
 }
 
-fn partition(end: i64) -> PartitionReplicator {
-    let start = PartitionStart {
+/// A partition that was copied before, up to offset 0: its mapping is in the ledger.
+pub(in crate::replication) fn remembered(end: i64) -> PartitionStart {
+    PartitionStart {
         topic: "t".into(),
         target_topic: "t".into(),
         partition: 0,
@@ -29,16 +32,75 @@ fn partition(end: i64) -> PartitionReplicator {
         target_next: TargetOffset(0),
         end: Some(SourceOffset(end)),
         is_compacted: true,
+        is_cleaned: true,
+        keeps_time: true,
+        beginning: Beginning::Remembered,
+        is_quiet: true,
+        producer_id: 7,
+        producer_epoch: 0,
+        next_sequence: 0,
         flow_start: FlowStart {
             source: SourceOffset(0),
             target: TargetOffset(0),
         },
+        cuts: Vec::new(),
+        owner: OwnerId {
+            generation: 1,
+            instance: 1,
+        },
         segment: Segment::default(),
+        segments: Vec::new(),
         superseded: Vec::new(),
-        producer_id: 7,
-        producer_epoch: 0,
-    };
-    PartitionReplicator::new(start, None)
+        policies: Policies::default(),
+    }
+}
+
+/// The target has what the ledger says, and no more.
+pub(in crate::replication) fn as_known(known: &Known) -> Recovered {
+    Recovered {
+        position: known.position,
+        leader_epoch: known.leader_epoch,
+        target_next: known.target_next,
+        producer_id: known.producer_id,
+        producer_epoch: known.producer_epoch,
+        next_sequence: known.next_sequence,
+        runs: Vec::new(),
+        is_new_mapping: false,
+        is_known_to_leader: false,
+        perhaps_repeated: None,
+    }
+}
+
+/// A partition whose leader has not acked anything so far.
+fn partition(end: i64) -> PartitionReplicator {
+    started(remembered(end))
+}
+
+fn started(start: PartitionStart) -> PartitionReplicator {
+    let now = start_of_time();
+    let mut partition = PartitionReplicator::new(start, None);
+    let known = partition.poll_recovery(now).expect("the target is asked first");
+    partition.handle_recovered(now, as_known(&known));
+    partition
+}
+
+fn log(last_stable_offset: i64) -> SourceLog {
+    SourceLog {
+        last_stable_offset: SourceOffset(last_stable_offset),
+        log_start_offset: SourceOffset(0),
+    }
+}
+
+fn lost() -> ProduceOutcome {
+    ProduceOutcome::Unknown { cause: "lost".into() }
+}
+
+fn run(source: i64, target: i64, count: i64) -> Run {
+    Run {
+        source_start: SourceOffset(source),
+        target_start: TargetOffset(target),
+        count,
+    }
 }
 
 /// `count` batches of two records each, from `base_offset` on.
@@ -73,7 +135,7 @@ fn fetched(base_offset: i64, count: i64) -> Prepared {
 
 fn feed(partition: &mut PartitionReplicator, now: Instant, batches: i64) {
     let at = partition.fetch_position().0;
-    partition.handle_fetched(now, fetched(at, batches), SourceOffset(1000));
+    partition.handle_fetched(now, fetched(at, batches), log(1000));
 }
 
 fn send_all(partition: &mut PartitionReplicator, now: Instant) -> Vec<OutgoingBatch> {
@@ -130,23 +192,177 @@ fn the_position_follows_the_acks_in_order() {
 }
 
 #[test]
-fn a_lost_answer_is_sent_again_byte_for_byte_and_nothing_overtakes_it() {
+fn a_lost_answer_is_asked_about_and_never_guessed() {
     let now = start_of_time();
-    let (mut partition, sent) = streaming(now, 3);
-    partition.handle_outcome(now, 2, ProduceOutcome::Unknown { cause: "lost".into() });
-    assert!(
-        send_all(&mut partition, now).is_empty(),
-        "what is in flight comes to its end first"
-    );
+    let (mut partition, _) = streaming(now, 3);
+    partition.handle_outcome(now, 2, lost());
+    assert!(partition.poll_recovery(now).is_none() && send_all(&mut partition, now).is_empty());
     partition.handle_outcome(now, 4, acked(4));
-    partition.handle_outcome(now, 6, acked(6));
-    assert!(send_all(&mut partition, now).is_empty(), "backing off");
+    partition.handle_outcome(now, 6, refused(ErrorCode::NotLeaderOrFollower));
+
     let later = partition.produce_retry_at().expect("backing off");
-    let again = send_all(&mut partition, later);
-    assert_eq!((again[0].sequence, again[0].header), (sent[0].sequence, sent[0].header));
-    assert_eq!(again.len(), 1, "those behind it are acked");
-    partition.handle_outcome(later, 2, acked(2));
-    assert_eq!(partition.acked_position(), SourceOffset(8));
+    assert!(partition.poll_recovery(now).is_none());
+    assert!(
+        !partition.wants_fetch(later, usize::MAX),
+        "it is not known from where on"
+    );
+    let known = partition.poll_recovery(later).expect("all have their outcomes");
+    assert!(partition.poll_recovery(later).is_none(), "asked once");
+    assert_eq!(
+        (known.position, known.target_next, known.next_sequence),
+        (SourceOffset(2), TargetOffset(2), 2),
+        "what is acked in order; the rest may be there or not"
+    );
+
+    let found = Recovered {
+        position: SourceOffset(6),
+        target_next: TargetOffset(6),
+        next_sequence: 6,
+        runs: vec![run(2, 2, 4)],
+        is_known_to_leader: true,
+        ..as_known(&known)
+    };
+    partition.handle_recovered(later, found);
+    assert_eq!(partition.fetch_position(), SourceOffset(6));
+    let written = partition.poll_checkpoint().expect("the position has moved");
+    assert_eq!(written.segments[0].runs(), [run(0, 0, 6)]);
+    feed(&mut partition, later, 2);
+    assert_eq!(sequences(&send_all(&mut partition, later)), [6, 8]);
+}
+
+#[test]
+fn an_answer_to_an_old_fetch_is_not_taken_for_a_new_one() {
+    let now = start_of_time();
+    let (mut partition, _) = streaming(now, 1);
+    let asked = partition.fetch_position();
+    partition.handle_outcome(now, 2, lost());
+    assert!(!partition.is_current(asked));
+    let later = partition.produce_retry_at().expect("backing off");
+    let known = partition.poll_recovery(later).expect("due");
+    partition.handle_recovered(later, as_known(&known));
+    assert!(!partition.is_current(asked) && partition.is_current(SourceOffset(2)));
+}
+
+#[test]
+fn a_new_mapping_is_in_the_ledger_before_the_first_batch() {
+    let now = start_of_time();
+    let start = PartitionStart {
+        beginning: Beginning::New,
+        ..remembered(1000)
+    };
+    let mut partition = PartitionReplicator::new(start, None);
+    let known = partition.poll_recovery(now).expect("the target is asked first");
+    assert_eq!(partition.poll_checkpoint(), None, "the mapping is not known so far");
+    let recovered = Recovered {
+        producer_id: 9,
+        producer_epoch: 4,
+        is_new_mapping: true,
+        ..as_known(&known)
+    };
+    partition.handle_recovered(now, recovered);
+    feed(&mut partition, now, 1);
+    assert!(send_all(&mut partition, now).is_empty() && partition.awaits_ledger());
+
+    let written = partition.poll_checkpoint().expect("the mapping");
+    assert_eq!(
+        (
+            written.checkpoint.producer_id,
+            written.checkpoint.producer_epoch,
+            written.checkpoint.next_sequence
+        ),
+        (9, 4, 0)
+    );
+    partition.handle_checkpoint_failed(written);
+    assert!(send_all(&mut partition, now).is_empty());
+    partition.handle_checkpointed();
+    assert!(send_all(&mut partition, now).is_empty(), "that was not the mapping's");
+    partition.poll_checkpoint().expect("again");
+    partition.handle_checkpointed();
+    assert_eq!(sequences(&send_all(&mut partition, now)), [0]);
+}
+
+#[test]
+fn a_partition_without_records_is_done_once_the_ledger_knows_it() {
+    let now = start_of_time();
+    let start = PartitionStart {
+        beginning: Beginning::New,
+        ..remembered(0)
+    };
+    let mut partition = PartitionReplicator::new(start, None);
+    assert!(!partition.is_done());
+    let known = partition.poll_recovery(now).expect("the target is asked first");
+    partition.handle_recovered(
+        now,
+        Recovered {
+            is_new_mapping: true,
+            ..as_known(&known)
+        },
+    );
+    partition.poll_checkpoint().expect("the mapping");
+    partition.handle_checkpointed();
+    assert!(partition.is_done());
+    assert!(PartitionReplicator::new(remembered(0), None).is_done());
+}
+
+#[test]
+fn a_refused_mapping_ends() {
+    for code in [
+        ErrorCode::InvalidProducerEpoch,
+        ErrorCode::ProducerFenced,
+        ErrorCode::UnknownProducerId,
+    ] {
+        let now = start_of_time();
+        let (mut partition, _) = streaming(now, 1);
+        partition.handle_outcome(now, 2, refused(code));
+        let later = partition.produce_retry_at().expect("backing off");
+        assert!(partition.poll_recovery(later).expect("due").is_refused, "{code:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_found_again_is_told_or_stops() {
+    let now = start_of_time();
+    let lost_range = Some((SourceOffset(2), SourceOffset(9)));
+    let recover = |start| {
+        let mut partition = PartitionReplicator::new(start, None);
+        let known = partition.poll_recovery(now).expect("due");
+        partition.handle_recovered(
+            now,
+            Recovered {
+                perhaps_repeated: lost_range,
+                ..as_known(&known)
+            },
+        );
+        partition
+    };
+    let mut partition = recover(remembered(1000));
+    assert_eq!(
+        partition.take_incidents(),
+        [Incident::PerhapsRepeated(SourceOffset(2), SourceOffset(9))]
+    );
+    assert!(partition.stopped().is_none());
+    let policies = Policies {
+        exactly_once: true,
+        ..Policies::default()
+    };
+    let partition = recover(PartitionStart {
+        policies,
+        ..remembered(1000)
+    });
+    assert!(matches!(partition.stopped(), Some(Stopped::Unmatched { .. })));
+}
+
+#[test]
+fn what_may_come_late_is_not_given_up() {
+    let now = start_of_time();
+    let (mut partition, _) = streaming(now, 1);
+    assert!(!partition.is_quiet(), "a batch is on its way");
+    partition.handle_outcome(now, 2, lost());
+    assert!(!partition.is_quiet(), "it still may be");
+    let later = partition.produce_retry_at().expect("backing off");
+    let known = partition.poll_recovery(later).expect("due");
+    partition.handle_recovered(later, as_known(&known));
+    assert!(partition.is_quiet());
 }
 
 #[test]
@@ -191,19 +407,13 @@ fn an_ack_while_a_failed_batch_waits_opens_no_window() {
 }
 
 #[test]
-fn out_of_order_without_a_reason_stops() {
+fn out_of_order_without_a_reason_is_asked_about() {
     let now = start_of_time();
     let (mut partition, _) = streaming(now, 1);
     partition.handle_outcome(now, 2, refused(ErrorCode::OutOfOrderSequenceNumber));
-    assert!(matches!(
-        partition.stopped(),
-        Some(Stopped::TargetRefused {
-            from: SourceOffset(2),
-            to: SourceOffset(4),
-            ..
-        })
-    ));
-    assert!(partition.is_settled() && partition.acked_position() == SourceOffset(2));
+    let later = partition.produce_retry_at().expect("backing off");
+    let known = partition.poll_recovery(later).expect("due");
+    assert_eq!((known.position, known.is_refused), (SourceOffset(2), false));
 }
 
 #[test]
@@ -225,9 +435,9 @@ fn an_offset_out_of_range_is_a_gap_with_its_exact_range() {
         partition.handle_fetch_refused(now, ErrorCode::OffsetOutOfRange),
         Some(FetchTrouble::OutOfRange)
     );
-    partition.handle_source_range(SourceOffset(0), SourceOffset(50));
+    partition.handle_source_range(now, SourceOffset(0), SourceOffset(50));
     assert!(partition.stopped().is_none(), "it was in range after all");
-    partition.handle_source_range(SourceOffset(17), SourceOffset(50));
+    partition.handle_source_range(now, SourceOffset(17), SourceOffset(50));
     assert!(matches!(
         partition.stopped(),
         Some(Stopped::SourceGap {
@@ -250,7 +460,7 @@ fn what_came_before_the_damage_still_arrives() {
             limit: 8,
         },
     });
-    partition.handle_fetched(now, prepared, SourceOffset(1000));
+    partition.handle_fetched(now, prepared, log(1000));
     assert!(!partition.is_settled());
     assert_eq!(sequences(&send_all(&mut partition, now)), [0]);
     partition.handle_outcome(now, 0, acked(0));
@@ -261,7 +471,7 @@ fn what_came_before_the_damage_still_arrives() {
 fn an_end_without_batches_is_believed_the_third_time() {
     let now = start_of_time();
     let mut partition = partition(10);
-    partition.handle_fetched(now, fetched(0, 0), SourceOffset(10));
+    partition.handle_fetched(now, fetched(0, 0), log(10));
     for _ in 0..2 {
         partition.handle_nothing_fetched();
         assert!(!partition.is_done());
@@ -277,7 +487,7 @@ fn a_batch_that_never_comes_whole_is_no_end() {
     for _ in 0..3 {
         let mut prepared = fetched(0, 0);
         prepared.damage = Some(PrepareError::NeverWhole { position: 0, bytes: 99 });
-        partition.handle_fetched(now, prepared, SourceOffset(10));
+        partition.handle_fetched(now, prepared, log(10));
         partition.handle_nothing_fetched();
     }
     assert!(!partition.is_done());
@@ -342,26 +552,122 @@ fn the_header_that_goes_out_is_ours() {
 }
 
 #[test]
-fn what_a_forgetful_leader_may_have_twice_is_told() {
+fn another_writer_on_the_target_opens_a_run_and_is_told() {
     let now = start_of_time();
     let (mut partition, _) = streaming(now, 1);
-    let lost = || ProduceOutcome::Unknown { cause: "lost".into() };
-    partition.handle_outcome(now, 2, lost());
-    let later = partition.produce_retry_at().expect("backing off");
-    send_all(&mut partition, later);
-    let told = partition.handle_outcome(later, 2, acked(4)).perhaps_repeated;
+    partition.handle_outcome(now, 2, acked(5));
     assert_eq!(
-        told,
-        Some((SourceOffset(2), SourceOffset(4))),
-        "offsets 2 and 3 of the target are somebody's"
+        partition.take_incidents(),
+        [Incident::ForeignRecords(TargetOffset(2), TargetOffset(5))]
     );
+    let written = partition.poll_checkpoint().expect("new");
+    assert_eq!(written.segments[0].runs(), [run(0, 0, 2), run(2, 5, 2)]);
+}
 
-    let (mut partition, _) = streaming(now, 1);
-    partition.handle_outcome(now, 2, lost());
+#[test]
+fn by_policy_a_gap_is_told_and_passed() {
+    let now = start_of_time();
+    let policies = Policies {
+        gap: OnChange::Continue,
+        ..Policies::default()
+    };
+    let mut partition = started(PartitionStart {
+        policies,
+        ..remembered(1000)
+    });
+    partition.handle_source_range(now, SourceOffset(17), SourceOffset(50));
+    assert_eq!(
+        partition.take_incidents(),
+        [Incident::Gap(SourceOffset(0), SourceOffset(17))]
+    );
+    assert_eq!(
+        (partition.fetch_position(), partition.acked_position()),
+        (SourceOffset(17), SourceOffset(17))
+    );
+}
+
+#[test]
+fn by_policy_a_truncated_source_is_gone_on_with_under_a_new_mapping() {
+    let now = start_of_time();
+    let policies = Policies {
+        truncation: OnChange::Continue,
+        ..Policies::default()
+    };
+    let mut partition = started(PartitionStart {
+        policies,
+        ..remembered(1000)
+    });
+    feed(&mut partition, now, 3);
+    assert_eq!(sequences(&send_all(&mut partition, now)), [0]);
+    assert!(partition.handle_diverged(3, SourceOffset(1)));
+    partition.handle_source_range(now, SourceOffset(0), SourceOffset(5));
+    assert!(
+        send_all(&mut partition, now).is_empty() && !partition.wants_fetch(now, usize::MAX),
+        "what is on its way comes to its end first"
+    );
+    partition.handle_outcome(now, 0, acked(0));
     let later = partition.produce_retry_at().expect("backing off");
-    send_all(&mut partition, later);
-    let told = partition.handle_outcome(later, 2, acked(2)).perhaps_repeated;
-    assert_eq!(told, None, "it is where it should be");
+    let known = partition.poll_recovery(later).expect("due");
+    assert_eq!((known.beginning, known.position), (Beginning::Restart, SourceOffset(1)));
+    partition.handle_recovered(
+        later,
+        Recovered {
+            target_next: TargetOffset(3),
+            producer_epoch: 1,
+            next_sequence: 0,
+            is_new_mapping: true,
+            ..as_known(&known)
+        },
+    );
+    assert_eq!(
+        partition.take_incidents(),
+        [Incident::Truncated(SourceOffset(1), SourceOffset(6))]
+    );
+    let written = partition.poll_checkpoint().expect("the mapping");
+    let cut = Cut {
+        source: SourceOffset(1),
+        target: TargetOffset(3),
+    };
+    assert_eq!(written.checkpoint.cuts, [cut]);
+    assert_eq!(written.checkpoint.source_position, SourceOffset(1));
+    assert_eq!(
+        written.segments.len(),
+        1,
+        "the map of before, to which nothing is added"
+    );
+    partition.handle_checkpointed();
+    feed(&mut partition, later, 1);
+    assert_eq!(sequences(&send_all(&mut partition, later)), [0]);
+    partition.handle_outcome(later, 0, acked(3));
+    let written = partition.poll_checkpoint().expect("new");
+    assert_eq!(written.segments[0].runs(), [run(1, 3, 2)]);
+}
+
+#[test]
+fn what_the_source_no_longer_has_needs_no_translation() {
+    let now = start_of_time();
+    let name = |start, end| SegmentName {
+        start: SourceOffset(start),
+        owner: OwnerId {
+            generation: 1,
+            instance: 9,
+        },
+        end: SourceOffset(end),
+    };
+    let mut partition = started(PartitionStart {
+        position: SourceOffset(100),
+        segments: vec![name(0, 40), name(40, 80)],
+        ..remembered(1000)
+    });
+    let log = SourceLog {
+        last_stable_offset: SourceOffset(1000),
+        log_start_offset: SourceOffset(50),
+    };
+    partition.handle_fetched(now, fetched(100, 1), log);
+    send_all(&mut partition, now);
+    partition.handle_outcome(now, 0, acked(0));
+    let written = partition.poll_checkpoint().expect("new");
+    assert_eq!(written.gone, [name(0, 40).key("t", 0)]);
 }
 
 #[test]
@@ -381,7 +687,7 @@ fn an_end_without_batches_is_not_believed_of_a_topic_that_is_not_compacted() {
     let now = start_of_time();
     let mut partition = partition(10);
     partition.start.is_compacted = false;
-    partition.handle_fetched(now, fetched(0, 0), SourceOffset(10));
+    partition.handle_fetched(now, fetched(0, 0), log(10));
     while partition.stopped().is_none() {
         assert!(!partition.is_done());
         partition.handle_nothing_fetched();

@@ -30,16 +30,28 @@ impl Trouble {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
+    /// The batch is certainly not in the log: the same bytes may go out again.
     Retry,
+    /// It may be.
+    Ask,
     OutOfOrder,
+    /// The leader knows the producer by another epoch, or not at all.
+    Mapping,
     Stop,
 }
 
-/// What a produce error code calls for. All that say "not now" are retried with the same bytes, which is safe whether
-/// or not the batch was appended.
+/// What a produce error code calls for.
 pub(super) fn refusal(code: ErrorCode) -> Refusal {
     match code {
         ErrorCode::OutOfOrderSequenceNumber => Refusal::OutOfOrder,
+        ErrorCode::InvalidProducerEpoch | ErrorCode::ProducerFenced | ErrorCode::UnknownProducerId => Refusal::Mapping,
+        // Checked before anything is appended.
+        ErrorCode::UnknownTopicOrPartition
+        | ErrorCode::UnknownTopicId
+        | ErrorCode::LeaderNotAvailable
+        | ErrorCode::NotLeaderOrFollower
+        | ErrorCode::NotEnoughReplicas
+        | ErrorCode::ThrottlingQuotaExceeded => Refusal::Retry,
         ErrorCode::CorruptMessage
         | ErrorCode::MessageTooLarge
         | ErrorCode::RecordListTooLarge
@@ -51,14 +63,10 @@ pub(super) fn refusal(code: ErrorCode) -> Refusal {
         | ErrorCode::PolicyViolation
         | ErrorCode::UnsupportedCompressionType
         | ErrorCode::UnsupportedForMessageFormat
-        | ErrorCode::InvalidProducerEpoch
-        | ErrorCode::ProducerFenced
-        | ErrorCode::UnknownProducerId
-        | ErrorCode::DuplicateSequenceNumber
         | ErrorCode::InvalidTxnState
         | ErrorCode::InvalidRequiredAcks
         | ErrorCode::Unknown(_) => Refusal::Stop,
-        _ => Refusal::Retry,
+        _ => Refusal::Ask,
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Known {
     pub is_quiet: bool,
     /// The cleaner may have taken records out of the source since they were copied.
     pub is_compacted: bool,
+    /// The same, of either side.
+    pub is_cleaned: bool,
     /// The target keeps the times that it is given, so that records can be told by them.
     pub keeps_time: bool,
     /// The leader has refused the mapping.
@@ -179,6 +181,7 @@ mod tests {
         beginning: Beginning::Remembered,
         is_quiet: false,
         is_compacted: false,
+        is_cleaned: false,
         keeps_time: true,
         is_refused: false,
     };

@@ -1,0 +1,365 @@
+//! Takes partitions over: asks the target's leaders where their logs stand, reads what has to be read, fences where that is
+//! decided. What is decided from the answers is `replication::recovery`'s.
+//!
+//! One job is one lane's. It begins with the question who owns the flow: an instance that was superseded fences nobody.
+
+mod fencing;
+mod reading;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+
+use self::fencing::Fenced;
+use super::ledger::{LedgerStore, LedgerStoreError};
+use super::routes::Routes;
+use crate::cluster::{Cluster, Isolation, OffsetSpec};
+use crate::offsets::{SourceOffset, TargetOffset};
+use crate::protocol::fetch_response::EpochEnd;
+use crate::replication::flow::{Event, RecoverJob, RecoveryFailure};
+use crate::replication::ledger::{LaneRecord, LedgerRecord, lane_transactional_id};
+use crate::replication::recovery::matching::Match;
+use crate::replication::recovery::{Beginning, FenceReason, Known, Recovered, Situation, Takeover, decide};
+use crate::replication::stopped::{Stopped, chain};
+
+/// What recoveries work with.
+#[derive(Debug, Clone)]
+pub(super) struct Recovering {
+    pub(super) source: Cluster,
+    pub(super) target: Cluster,
+    pub(super) ledger: LedgerStore,
+    pub(super) routes: Arc<Routes>,
+    pub(super) producers: LaneProducers,
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+/// The producer that each lane's new mappings begin with.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LaneProducers(Arc<Mutex<BTreeMap<i32, LaneRecord>>>);
+
+impl LaneProducers {
+    pub(super) fn new(remembered: BTreeMap<i32, LaneRecord>) -> Self {
+        Self(Arc::new(Mutex::new(remembered)))
+    }
+
+    fn of(&self, lane: i32) -> Option<LaneRecord> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&lane)
+            .copied()
+    }
+
+    fn set(&self, lane: i32, record: LaneRecord) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(lane, record);
+    }
+
+    /// Some lane's writers cannot be fenced.
+    pub(super) fn any_unfenced(&self) -> bool {
+        let records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        records.values().any(|record| !record.is_transactional)
+    }
+}
+
+/// A partition, what is known of it, and what was found out.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    index: usize,
+    known: Known,
+    situation: Situation,
+}
+
+type Outcome = Result<Recovered, RecoveryFailure>;
+
+fn later(error: &dyn std::error::Error) -> RecoveryFailure {
+    RecoveryFailure::Later(chain(error))
+}
+
+impl Recovering {
+    pub(super) async fn run(self, job: RecoverJob) {
+        let lane = job.lane;
+        match self.ledger.confirm().await {
+            Ok(()) => self.recover(job).await,
+            Err(LedgerStoreError::Superseded { by, .. }) => {
+                let generation = by.generation;
+                self.send(Event::Superseded { generation }).await;
+            }
+            Err(error) => {
+                for (index, _) in job.partitions {
+                    self.report(index, Err(later(&error))).await;
+                }
+            }
+        }
+        self.send(Event::RecoveryEnded { lane }).await;
+    }
+
+    async fn send(&self, event: Event) {
+        let _ = self.events.send(event).await; // No receiver: the flow has ended.
+    }
+
+    async fn report(&self, index: usize, outcome: Outcome) {
+        if let Err(RecoveryFailure::Later(cause)) = &outcome {
+            let route = self.routes.route(index);
+            tracing::warn!(
+                topic = %route.topic, partition = route.partition,
+                "where the target's log stands could not be found out, trying again: {cause}"
+            );
+        }
+        self.send(Event::Recovered { index, outcome }).await;
+    }
+
+    async fn recover(&self, job: RecoverJob) {
+        let (mut begun, mut fenced) = (Vec::new(), Vec::new());
+        for case in self.survey(job.partitions).await {
+            let Case {
+                index,
+                known,
+                situation,
+            } = case;
+            let outcome = match decide(&known, &situation) {
+                Takeover::Resume { is_known_to_leader } => Ok(resume(&known, is_known_to_leader)),
+                Takeover::Count(written) => self.count(&case, written).await,
+                Takeover::Begin => {
+                    begun.push(case);
+                    continue;
+                }
+                Takeover::Fence(reason) => {
+                    fenced.push((case, reason));
+                    continue;
+                }
+                Takeover::TargetTruncated => Err(RecoveryFailure::Stop(Stopped::TargetTruncated {
+                    expected: known.target_next,
+                    log_end: situation.high_watermark,
+                })),
+            };
+            self.report(index, outcome).await;
+        }
+        if !begun.is_empty() {
+            self.begin(job.lane, begun).await;
+        }
+        if !fenced.is_empty() {
+            self.fence_all(job.lane, fenced).await;
+        }
+    }
+
+    /// Asks both sides about all partitions at once. Those that can't be asked about are reported.
+    async fn survey(&self, partitions: Vec<(usize, Known)>) -> Vec<Case> {
+        let of_target = |index: usize| {
+            let route = self.routes.route(index);
+            (Arc::clone(&route.target_topic), route.partition)
+        };
+        let of_source = |index: usize| {
+            let route = self.routes.route(index);
+            (Arc::clone(&route.topic), route.partition)
+        };
+        let ours: Vec<_> = partitions.iter().map(|(index, _)| of_source(*index)).collect();
+        let theirs: Vec<_> = partitions.iter().map(|(index, _)| of_target(*index)).collect();
+        let latest = OffsetSpec::Latest(Isolation::ReadUncommitted);
+        // The producers first: what they show is below the high watermark of later, or will be.
+        let mut producers: HashMap<_, _> = self
+            .target
+            .describe_producers(theirs.clone())
+            .await
+            .into_iter()
+            .collect();
+        let mut ends: HashMap<_, _> = self.target.list_offsets(theirs, latest).await.into_iter().collect();
+        let mut starts: HashMap<_, _> = self
+            .source
+            .list_offsets(ours, OffsetSpec::Earliest)
+            .await
+            .into_iter()
+            .collect();
+        let mut cases = Vec::new();
+        for (index, known) in partitions {
+            let end = ends.remove(&of_target(index)).expect("each is answered");
+            let start = starts.remove(&of_source(index)).expect("each is answered");
+            let active = producers.remove(&of_target(index)).expect("each is answered");
+            let (end, start) = match (end, start) {
+                (Ok(end), Ok(start)) => (end, start),
+                (Err(error), _) | (_, Err(error)) => {
+                    self.report(index, Err(later(&error))).await;
+                    continue;
+                }
+            };
+            let high_watermark = TargetOffset(end.offset);
+            let producer = match active {
+                Ok(active) => Ok(active
+                    .iter()
+                    .find(|producer| producer.producer_id == known.producer_id)
+                    .map(|producer| (producer.producer_epoch, producer.last_sequence))),
+                // Brokers before 2.8: the log itself has to tell.
+                Err(error) if error.is_unsupported() => self.last_in_log(index, &known, high_watermark).await,
+                Err(error) => Err(later(&error)),
+            };
+            match producer {
+                Ok(producer) => cases.push(Case {
+                    index,
+                    known,
+                    situation: Situation {
+                        producer,
+                        high_watermark,
+                        source_log_start: SourceOffset(start.offset),
+                    },
+                }),
+                Err(failure) => self.report(index, Err(failure)).await,
+            }
+        }
+        cases
+    }
+
+    /// New mappings, at the partitions' positions, under the lane's producer.
+    async fn begin(&self, lane: i32, cases: Vec<Case>) {
+        let producer = match self.lane_producer(lane).await {
+            Ok(producer) => producer,
+            Err(failure) => {
+                let cause = match failure {
+                    RecoveryFailure::Later(cause) => cause,
+                    _ => "the lane has no producer".to_owned(),
+                };
+                for case in cases {
+                    self.report(case.index, Err(RecoveryFailure::Later(cause.clone())))
+                        .await;
+                }
+                return;
+            }
+        };
+        for Case { index, known, .. } in cases {
+            let recovered = Recovered {
+                producer_id: producer.producer_id,
+                producer_epoch: producer.producer_epoch,
+                next_sequence: 0,
+                is_new_mapping: true,
+                ..resume(&known, false)
+            };
+            self.report(index, Ok(recovered)).await;
+        }
+    }
+
+    async fn lane_producer(&self, lane: i32) -> Result<LaneRecord, RecoveryFailure> {
+        if let Some(record) = self.producers.of(lane) {
+            return Ok(record);
+        }
+        let fenced = self.fence(lane, Vec::new()).await?;
+        self.keep_producer(lane, &fenced).await
+    }
+
+    /// Puts the lane's producer down before it is used.
+    async fn keep_producer(&self, lane: i32, fenced: &Fenced) -> Result<LaneRecord, RecoveryFailure> {
+        let record = LaneRecord {
+            producer_id: fenced.producer.0,
+            producer_epoch: fenced.producer.1,
+            is_transactional: fenced.is_transactional,
+        };
+        let written = self
+            .ledger
+            .write(BTreeMap::from([(lane, vec![LedgerRecord::Lane(record)])]))
+            .await;
+        if let Some(Err(error)) = written.into_values().next() {
+            return Err(later(&error));
+        }
+        self.producers.set(lane, record);
+        Ok(record)
+    }
+
+    async fn fence_all(&self, lane: i32, cases: Vec<(Case, FenceReason)>) {
+        for (case, reason) in &cases {
+            let route = self.routes.route(case.index);
+            tracing::info!(topic = %route.topic, partition = route.partition, ?reason, "fencing older writers");
+        }
+        let indices = cases.iter().map(|(case, _)| case.index).collect();
+        let fenced = match self.fence(lane, indices).await {
+            Ok(fenced) => match self.keep_producer(lane, &fenced).await {
+                Ok(_) => Ok(fenced),
+                Err(failure) => Err(failure),
+            },
+            Err(failure) => Err(failure),
+        };
+        let fenced = match fenced {
+            Ok(fenced) => fenced,
+            Err(failure) => {
+                let RecoveryFailure::Later(cause) = failure else { return };
+                for (case, _) in cases {
+                    self.report(case.index, Err(RecoveryFailure::Later(cause.clone())))
+                        .await;
+                }
+                return;
+            }
+        };
+        self.wait_for_old_producers(&cases, &fenced).await;
+        for (case, _) in cases {
+            let outcome = match fenced.partitions.contains(&case.index) {
+                true => self.find_again(&case, &fenced).await,
+                false => Err(RecoveryFailure::Later("the partition could not be fenced".to_owned())),
+            };
+            self.report(case.index, outcome).await;
+        }
+    }
+
+    /// Behind a fence: the target's own records are found again at the source.
+    async fn find_again(&self, case: &Case, fenced: &Fenced) -> Outcome {
+        let Case { index, known, .. } = case;
+        let target_next = self.target_end(*index).await?;
+        let recovered = Recovered {
+            target_next,
+            producer_id: fenced.producer.0,
+            producer_epoch: fenced.producer.1,
+            next_sequence: 0,
+            is_new_mapping: true,
+            ..resume(known, fenced.is_transactional)
+        };
+        if known.beginning != Beginning::Remembered {
+            return Ok(recovered);
+        }
+        let (runs, found) = self.match_tail(case, target_next, fenced.producer.0).await?;
+        let (position, leader_epoch, perhaps_repeated) = match found {
+            Match::Found { position, leader_epoch } => (position, leader_epoch, None),
+            Match::Lost { from, to } => (from, -1, Some((from, to))),
+        };
+        Ok(Recovered {
+            position,
+            leader_epoch,
+            runs,
+            perhaps_repeated,
+            ..recovered
+        })
+    }
+
+    async fn target_end(&self, index: usize) -> Result<TargetOffset, RecoveryFailure> {
+        let route = self.routes.route(index);
+        let partition = vec![(Arc::clone(&route.target_topic), route.partition)];
+        let latest = OffsetSpec::Latest(Isolation::ReadUncommitted);
+        match self.target.list_offsets(partition, latest).await.into_iter().next() {
+            Some((_, Ok(end))) => Ok(TargetOffset(end.offset)),
+            Some((_, Err(error))) => Err(later(&error)),
+            None => Err(RecoveryFailure::Later("the log's end was not answered".to_owned())),
+        }
+    }
+
+    fn transactional_id(&self, lane: i32) -> String {
+        lane_transactional_id(self.ledger.topic(), lane)
+    }
+}
+
+/// Where the checkpoint says.
+fn resume(known: &Known, is_known_to_leader: bool) -> Recovered {
+    Recovered {
+        position: known.position,
+        leader_epoch: known.leader_epoch,
+        target_next: known.target_next,
+        producer_id: known.producer_id,
+        producer_epoch: known.producer_epoch,
+        next_sequence: known.next_sequence,
+        runs: Vec::new(),
+        is_new_mapping: false,
+        is_known_to_leader,
+        perhaps_repeated: None,
+    }
+}
+
+fn diverged(end: EpochEnd) -> RecoveryFailure {
+    RecoveryFailure::Diverged(end)
+}

@@ -1,0 +1,232 @@
+//! What recovery reads: the source from the checkpoint on, the end of the target's log.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Case, Outcome, Recovering, diverged, later, resume};
+use crate::cluster::{Cluster, Isolation};
+use crate::offsets::{Run, SourceOffset, TargetOffset};
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::fetch_response::EpochEnd;
+use crate::replication::budget::Reservation;
+use crate::replication::fate::FateContext;
+use crate::replication::flow::RecoveryFailure;
+use crate::replication::prepare::{FetchedRecords, PreparedBatch, prepare};
+use crate::replication::recovery::matching::{Match, Matching};
+use crate::replication::recovery::tail::{TargetTail, WithTime};
+use crate::replication::recovery::walk::{SourceWalk, Stretch};
+use crate::replication::recovery::{Known, Recovered};
+use crate::service::reader::{PartitionReader, ReadError};
+
+/// How often nothing may come where something has to.
+const MAX_EMPTY: u32 = 50;
+
+/// Between looks at a high watermark that lags behind what the leader has.
+const WATERMARK_WAIT: Duration = Duration::from_millis(100);
+
+impl Recovering {
+    /// The leader has so many records more than the checkpoint knows: the copy goes on behind them.
+    pub(super) async fn count(&self, case: &Case, written: i32) -> Outcome {
+        let Case {
+            index,
+            known,
+            situation,
+        } = case;
+        // Where the target has grown by just that many, they lie side by side.
+        let stretches = match situation.high_watermark.0 - known.target_next.0 == i64::from(written) {
+            true => vec![Stretch {
+                before: 0,
+                target_start: known.target_next,
+                count: written.into(),
+            }],
+            false => self.stretches(*index, known, written).await?,
+        };
+        let mut walk = SourceWalk::new(known.position, known.leader_epoch, written);
+        let mut source = self.source_reader(*index);
+        let mut empty = 0;
+        while !walk.is_done() {
+            let read = source.next(walk.position(), walk.leader_epoch(), known).await?;
+            walk.take(&read.batches);
+            walk.skip_to(read.next_position);
+            empty = if read.is_empty { empty + 1 } else { 0 };
+            if empty == MAX_EMPTY {
+                return Err(RecoveryFailure::Later(
+                    "the source has fewer records than were copied".to_owned(),
+                ));
+            }
+        }
+        let target_next = stretches
+            .last()
+            .map_or(known.target_next, |last| TargetOffset(last.target_start.0 + last.count));
+        Ok(Recovered {
+            position: walk.position(),
+            leader_epoch: walk.leader_epoch(),
+            target_next,
+            next_sequence: known.next_sequence.wrapping_add(written) & i32::MAX,
+            runs: walk.runs(&stretches),
+            ..resume(known, true)
+        })
+    }
+
+    /// Where on the target the records of the mapping are that were written since the checkpoint. All of them have to be
+    /// below the high watermark: what is not, can still be lost.
+    async fn stretches(&self, index: usize, known: &Known, written: i32) -> Result<Vec<Stretch>, RecoveryFailure> {
+        let last = known.next_sequence.wrapping_add(written - 1) & i32::MAX;
+        let mut tail = TargetTail::new(known.target_next, BTreeSet::from([known.producer_id]), None);
+        for _ in 0..MAX_EMPTY {
+            self.read_tail(index, &mut tail, self.target_end(index).await?).await?;
+            if tail.last_sequence(known.producer_id, known.producer_epoch) == Some(last) {
+                return Ok(tail.stretches(known.producer_id, known.producer_epoch, known.next_sequence));
+            }
+            tokio::time::sleep(WATERMARK_WAIT).await;
+        }
+        Err(RecoveryFailure::Later(
+            "what the leader has appended is not replicated so far".to_owned(),
+        ))
+    }
+
+    /// What a leader that offers no DescribeProducers has of the mapping: from its log.
+    pub(super) async fn last_in_log(
+        &self,
+        index: usize,
+        known: &Known,
+        high_watermark: TargetOffset,
+    ) -> Result<Option<(i16, i32)>, RecoveryFailure> {
+        let mut tail = TargetTail::new(known.target_next, BTreeSet::from([known.producer_id]), None);
+        self.read_tail(index, &mut tail, high_watermark).await?;
+        let at_checkpoint = (known.next_sequence > 0).then(|| (known.producer_epoch, known.next_sequence - 1));
+        Ok(tail.newest(known.producer_id).or(at_checkpoint))
+    }
+
+    /// Finds our records between the checkpoint and `end` at the source again.
+    pub(super) async fn match_tail(
+        &self,
+        case: &Case,
+        end: TargetOffset,
+        present_producer: i64,
+    ) -> Result<(Vec<Run>, Match), RecoveryFailure> {
+        let Case {
+            index,
+            known,
+            situation,
+        } = case;
+        let with_time = WithTime(known.keeps_time);
+        let producers = BTreeSet::from([known.producer_id, present_producer]);
+        let mut tail = TargetTail::new(known.target_next, producers, Some(with_time));
+        self.read_tail(*index, &mut tail, end).await?;
+        let sent = tail.sent(known.producer_id, known.producer_epoch, known.next_sequence);
+        let mut matching = Matching::new(tail.records(), sent, known.is_cleaned, with_time);
+        let (mut position, mut epoch) = (known.position.max(situation.source_log_start), known.leader_epoch);
+        let mut source = self.source_reader(*index);
+        let mut empty = 0;
+        // A source that has less than was sent shows it by having no more.
+        while !matching.is_done() && empty < MAX_EMPTY {
+            let read = source.next(position, epoch, known).await?;
+            matching.take(&read.batches).map_err(|error| later(&error))?;
+            (position, epoch) = (read.next_position, read.leader_epoch.unwrap_or(epoch));
+            empty = if read.is_empty { empty + 1 } else { 0 };
+        }
+        Ok(matching.finish(known.position, known.leader_epoch))
+    }
+
+    async fn read_tail(&self, index: usize, tail: &mut TargetTail, end: TargetOffset) -> Result<(), RecoveryFailure> {
+        let route = self.routes.route(index);
+        let mut reader = PartitionReader::new(
+            self.target.clone(),
+            Arc::clone(&route.target_topic),
+            route.partition,
+            Isolation::ReadUncommitted,
+        );
+        let mut empty = 0;
+        while tail.next() < end && empty < MAX_EMPTY {
+            let before = tail.next();
+            let fetched = reader.fetch(before.0, -1).await.map_err(|error| later(&error))?;
+            tail.take(fetched.records).map_err(|error| later(&error))?;
+            empty = if tail.next() == before { empty + 1 } else { 0 };
+        }
+        Ok(())
+    }
+
+    fn source_reader(&self, index: usize) -> SourceReader {
+        let route = self.routes.route(index);
+        let (topic, partition) = (Arc::clone(&route.topic), route.partition);
+        SourceReader {
+            source: self.source.clone(),
+            topic: Arc::clone(&topic),
+            partition,
+            reader: PartitionReader::new(self.source.clone(), topic, partition, Isolation::ReadCommitted),
+        }
+    }
+}
+
+/// Reads committed records as the copy would.
+struct SourceReader {
+    source: Cluster,
+    topic: Arc<str>,
+    partition: i32,
+    reader: PartitionReader,
+}
+
+struct SourceRead {
+    batches: Vec<PreparedBatch>,
+    next_position: SourceOffset,
+    leader_epoch: Option<i32>,
+    is_empty: bool,
+}
+
+impl SourceReader {
+    async fn next(
+        &mut self,
+        position: SourceOffset,
+        leader_epoch: i32,
+        known: &Known,
+    ) -> Result<SourceRead, RecoveryFailure> {
+        let fetched = match self.reader.fetch(position.0, leader_epoch).await {
+            Ok(fetched) => fetched,
+            Err(ReadError::Diverged { end, .. }) => return Err(diverged(end)),
+            Err(ReadError::Refused {
+                code: ErrorCode::OffsetOutOfRange,
+                ..
+            }) => return Err(self.out_of_range(position).await),
+            Err(error) => return Err(later(&error)),
+        };
+        let records = FetchedRecords {
+            records: fetched.records,
+            aborted: fetched.aborted,
+            high_watermark: if fetched.high_watermark < 0 {
+                i64::MAX
+            } else {
+                fetched.high_watermark
+            },
+        };
+        let context = FateContext {
+            start_offset: position.0,
+            max_batch_bytes: usize::MAX,
+            keep_append_time: known.keeps_time,
+        };
+        let prepared = prepare(records, context, &Arc::new(Reservation::none()));
+        match prepared.damage {
+            Some(damage) => Err(later(&damage)),
+            None => Ok(SourceRead {
+                is_empty: prepared.next_position == position,
+                batches: prepared.batches,
+                next_position: prepared.next_position,
+                leader_epoch: prepared.last_leader_epoch,
+            }),
+        }
+    }
+
+    /// Either retention was faster, or the log was cut back below what was copied.
+    async fn out_of_range(&self, position: SourceOffset) -> RecoveryFailure {
+        let partition = (Arc::clone(&self.topic), self.partition);
+        match crate::service::runner::source_range(&self.source, partition).await {
+            Ok((_, log_end)) if position > log_end => diverged(EpochEnd {
+                epoch: -1,
+                end_offset: log_end.0,
+            }),
+            Ok(_) => RecoveryFailure::Later("the source's log began to end elsewhere".to_owned()),
+            Err(error) => later(&error),
+        }
+    }
+}
