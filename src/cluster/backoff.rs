@@ -30,11 +30,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    pub fn new(range: BackoffRange) -> Self {
-        Self::seeded(range, fastrand::u64(..))
-    }
-
-    pub fn seeded(range: BackoffRange, seed: u64) -> Self {
+    /// The seed is the jitter's.
+    pub fn new(range: BackoffRange, seed: u64) -> Self {
         Self {
             range,
             failures: 0,
@@ -67,7 +64,7 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_longest_and_stay_there() {
         for seed in 0..100 {
-            let mut backoff = Backoff::seeded(RANGE, seed);
+            let mut backoff = Backoff::new(RANGE, seed);
             for expected in [100, 200, 400, 800, 1600, 2000, 2000] {
                 let wait = backoff.next_wait().as_millis();
                 assert!(
@@ -80,20 +77,20 @@ mod tests {
 
     #[test]
     fn a_thousand_failures_do_not_overflow() {
-        let mut backoff = Backoff::seeded(RANGE, 1);
+        let mut backoff = Backoff::new(RANGE, 1);
         let longest = (0..1000).map(|_| backoff.next_wait()).max();
         assert!(longest <= Some(RANGE.longest));
     }
 
     #[test]
     fn two_clients_do_not_wait_alike() {
-        let (mut one, mut other) = (Backoff::seeded(RANGE, 1), Backoff::seeded(RANGE, 2));
+        let (mut one, mut other) = (Backoff::new(RANGE, 1), Backoff::new(RANGE, 2));
         assert_ne!(one.next_wait(), other.next_wait());
     }
 
     #[test]
     fn a_success_starts_again_at_the_first_wait() {
-        let mut backoff = Backoff::seeded(RANGE, 3);
+        let mut backoff = Backoff::new(RANGE, 3);
         for _ in 0..10 {
             backoff.next_wait();
         }

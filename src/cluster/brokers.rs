@@ -5,11 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 
+use super::backoff::Backoff;
 use super::call::Caller;
 use super::config::ClusterConfig;
 use super::connection::Connection;
 use super::connections::{Connections, Purpose};
-use super::dial;
 use super::error::{Attempt, ClusterError, Peer};
 use super::metadata::{BrokerAddress, Metadata};
 use super::wire::Wire;
@@ -55,7 +55,7 @@ impl Brokers {
 
     pub(super) async fn connection(&self, broker_id: i32, purpose: Purpose) -> Result<Connection, ClusterError> {
         self.address(broker_id)?;
-        let slot = self.connections.slot(broker_id, purpose, self.config.backoff);
+        let slot = self.connections.slot(broker_id, purpose, || self.backoff());
         slot.connection(async {
             // Where it is by now: the dial may have had to wait.
             let connection = self.dial(Some(broker_id), &self.address(broker_id)?).await?;
@@ -82,14 +82,19 @@ impl Brokers {
         address: &BrokerAddress,
     ) -> Result<Connection, ClusterError> {
         let peer = self.peer(broker_id, address);
-        let socket = dial::connect(address, self.config.connect_timeout).await;
-        let (reader, writer) = match socket {
-            Ok(socket) => socket.into_split(),
+        let dialling = self.config.world.dial(address, self.config.connect_timeout);
+        let socket = match dialling.await {
+            Ok(socket) => socket,
             Err(cause) => return Err(ClusterError::Connect { peer, cause }),
         };
-        let wire = Wire::start(reader, writer, peer, self.config.buffers.clone());
+        let wire = Wire::start(socket.reader, socket.writer, peer, self.config.buffers.clone());
         let caller = Caller::new(wire, Arc::clone(&self.client_id), self.config.request_timeout);
         Connection::open(caller).await
+    }
+
+    /// For the waits between attempts of one kind.
+    pub(super) fn backoff(&self) -> Backoff {
+        Backoff::new(self.config.backoff, self.config.world.random())
     }
 
     pub(super) fn unreachable(&self, failures: BTreeMap<Arc<str>, ClusterError>) -> ClusterError {
@@ -104,7 +109,7 @@ impl Brokers {
     /// Those that we talk to anyway first, the others in any order.
     pub(super) fn by_preference(&self, metadata: &Metadata) -> Vec<i32> {
         let mut brokers: Vec<_> = metadata.brokers.keys().copied().collect();
-        fastrand::shuffle(&mut brokers);
+        fastrand::Rng::with_seed(self.config.world.random()).shuffle(&mut brokers);
         brokers.sort_by_key(|&broker_id| !self.connections.is_live(broker_id, Purpose::Admin));
         brokers
     }

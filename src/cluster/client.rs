@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::backoff::Backoff;
 use super::brokers::Brokers;
 use super::config::ClusterConfig;
 use super::connection::Connection;
@@ -70,6 +71,16 @@ impl Cluster {
     /// connections end soon after they were opened, the next attempt waits its turn here.
     pub async fn connection(&self, broker_id: i32, purpose: Purpose) -> Result<Connection, ClusterError> {
         self.brokers.connection(broker_id, purpose).await
+    }
+
+    /// The time of day in milliseconds since 1970, for what records are stamped with.
+    pub fn time_ms(&self) -> i64 {
+        self.brokers.config.world.time_ms()
+    }
+
+    /// For the waits between attempts of one kind.
+    pub(super) fn backoff(&self) -> Backoff {
+        self.brokers.backoff()
     }
 
     pub(super) fn config(&self) -> &ClusterConfig {

@@ -1,10 +1,12 @@
 //! Whom to connect to, and how long to wait for what.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::BackoffRange;
 use super::buffer_pool::BufferPool;
 use super::error::Side;
+use super::world::{RealWorld, World};
 
 /// How a cluster is reached. [`ClusterConfig::new`] fills in the defaults, which are those of Kafka's own clients
 /// where those have them.
@@ -31,6 +33,7 @@ pub struct ClusterConfig {
     pub backoff: BackoffRange,
     /// Where large frames are read into. Give clusters the same pool for one bound over all.
     pub buffers: BufferPool,
+    pub world: Arc<dyn World>,
 }
 
 impl ClusterConfig {
@@ -47,6 +50,7 @@ impl ClusterConfig {
             metadata_max_age: Duration::from_secs(300),
             backoff: BackoffRange::default(),
             buffers: BufferPool::default(),
+            world: Arc::new(RealWorld),
         }
     }
 }

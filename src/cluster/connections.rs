@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::backoff::{Backoff, BackoffRange};
+use super::backoff::Backoff;
 use super::connection::Connection;
 use super::error::ClusterError;
 use super::metadata::BrokerAddress;
@@ -29,11 +29,11 @@ pub enum Purpose {
 pub(super) struct Connections(Mutex<HashMap<(i32, Purpose), Arc<Slot>>>);
 
 impl Connections {
-    pub(super) fn slot(&self, broker_id: i32, purpose: Purpose, backoff: BackoffRange) -> Arc<Slot> {
+    pub(super) fn slot(&self, broker_id: i32, purpose: Purpose, backoff: impl FnOnce() -> Backoff) -> Arc<Slot> {
         let mut slots = locked(&self.0);
         let slot = slots
             .entry((broker_id, purpose))
-            .or_insert_with(|| Arc::new(Slot::new(backoff)));
+            .or_insert_with(|| Arc::new(Slot::new(backoff())));
         Arc::clone(slot)
     }
 
@@ -77,11 +77,11 @@ struct Dialling {
 }
 
 impl Slot {
-    fn new(backoff: BackoffRange) -> Self {
+    fn new(backoff: Backoff) -> Self {
         Self {
             current: Mutex::new(None),
             dialling: tokio::sync::Mutex::new(Dialling {
-                backoff: Backoff::new(backoff),
+                backoff,
                 last: None,
                 failure: None,
             }),

@@ -130,7 +130,9 @@ impl FetchSession {
     fn forget(&mut self) -> Vec<FetchPartition> {
         let round = self.round;
         let unwanted = self.told.extract_if(|_, told| told.wanted != round);
-        unwanted.map(|(_, told)| told.partition).collect()
+        let mut unwanted: Vec<_> = unwanted.map(|(_, told)| told.partition).collect();
+        unwanted.sort_unstable_by(|one, other| (&one.topic, one.partition).cmp(&(&other.topic, other.partition)));
+        unwanted
     }
 
     fn fail(&mut self, code: ErrorCode) -> SessionFailure {

@@ -26,6 +26,7 @@
 //! | `frame_reader`, `outgoing`, `throttle`, `dial` | its parts |
 //! | [`buffer_pool`] | buffers for large frames, used again |
 //! | [`backoff`] | how long to wait before trying again |
+//! | [`world`] | the network, the time of day, randomness: what a simulation puts something else in the place of |
 
 pub mod admin;
 mod api_versions;
@@ -50,6 +51,7 @@ mod refresher;
 mod scripted_broker;
 mod throttle;
 mod wire;
+pub mod world;
 
 pub use admin::{
     ActiveProducer, ClusterDescription, ConfigEntry, ConfigSource, CoordinatorKind, ListedOffset, NewTopic, OffsetSpec,
@@ -65,6 +67,7 @@ pub use fetch_session::FetchSession;
 pub use metadata::{BrokerAddress, Metadata, PartitionMetadata, TopicMetadata, TopicSelection};
 pub use produce::{Produced, produce};
 pub use wire::Answer;
+pub use world::{RealWorld, World};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

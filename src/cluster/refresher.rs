@@ -12,7 +12,6 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::backoff::Backoff;
 use super::brokers::Brokers;
 use super::call::topic_name;
 use super::connection::check_cluster_id;
@@ -38,6 +37,7 @@ pub(super) async fn run(brokers: Weak<Brokers>, mut demands: mpsc::Receiver<Dema
     let mut due = last + max_age;
     loop {
         let first = tokio::select! {
+            biased;
             demand = demands.recv() => match demand {
                 Some(demand) => Some(demand),
                 None => return,
@@ -96,7 +96,7 @@ impl Brokers {
 
     async fn ask_brokers(&self, topics: &TopicSelection) -> Result<Metadata, ClusterError> {
         let deadline = now() + self.config.reach_timeout;
-        let mut backoff = Backoff::new(self.config.backoff);
+        let mut backoff = self.backoff();
         let mut failures = BTreeMap::new();
         loop {
             let mut hope = false;

@@ -198,6 +198,7 @@ struct Task<R, W> {
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
     async fn run(mut self, sent: mpsc::Sender<Expected>) {
         let failure = tokio::select! {
+            biased;
             failure = self.requests.write(&self.state, &sent) => failure,
             failure = self.answers.read(&self.state, &self.peer) => failure,
             () = self.state.close.notified() => ConnectionFailure::Closed("it is no longer used"),

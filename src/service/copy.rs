@@ -131,6 +131,7 @@ pub async fn copy(
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<CopySummary, CopyError> {
     let ready = tokio::select! {
+        biased;
         ready = make_ready(request, progress) => ready?,
         () = asked_to_stop(&mut shutdown) => return Err(CopyError::Interrupted),
     };

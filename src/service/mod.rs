@@ -25,5 +25,5 @@ mod topics;
 /// The one place in this folder that reads the clock.
 #[expect(clippy::disallowed_methods, reason = "an I/O folder; timers need the clock")]
 fn now() -> std::time::Instant {
-    std::time::Instant::now()
+    tokio::time::Instant::now().into_std()
 }

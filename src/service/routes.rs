@@ -76,7 +76,9 @@ impl Routes {
             End::Source => &self.by_source,
             End::Target => &self.by_target,
         };
-        index.keys().map(|name| name.to_string()).collect()
+        let mut names: Vec<String> = index.keys().map(|name| name.to_string()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// The leader of every partition, in the order of their indexes.

@@ -140,6 +140,7 @@ impl FlowRunner {
                 .chain(drain_deadline)
                 .min();
             tokio::select! {
+                biased;
                 event = self.inbox.recv() => self.take(event),
                 () = sleep_until(wake) => {}
                 () = asked_to_stop(&mut shutdown), if drain_deadline.is_none() => {}

@@ -26,7 +26,7 @@ impl<'a> Retry<'a> {
         Self {
             cluster,
             topics,
-            backoff: Backoff::new(cluster.config().backoff),
+            backoff: cluster.backoff(),
             begun: now(),
         }
     }

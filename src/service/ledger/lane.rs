@@ -65,7 +65,7 @@ impl LaneWriter {
         if let Some(batch) = self.in_doubt.take() {
             self.append(batch, &mut others).await?;
         }
-        for batch in batches(records)? {
+        for batch in batches(records, self.target.time_ms())? {
             self.append(batch, &mut others).await?;
         }
         Ok(())
@@ -216,7 +216,7 @@ fn is_of_another_producer(code: ErrorCode) -> bool {
     )
 }
 
-fn batches(records: &[LedgerRecord]) -> Result<Vec<Bytes>, LedgerStoreError> {
+fn batches(records: &[LedgerRecord], timestamp_ms: i64) -> Result<Vec<Bytes>, LedgerStoreError> {
     let mut encoded = records.iter().map(LedgerRecord::encode).peekable();
     let mut batches = Vec::new();
     while encoded.peek().is_some() {
@@ -230,18 +230,9 @@ fn batches(records: &[LedgerRecord]) -> Result<Vec<Bytes>, LedgerStoreError> {
             encoded.next_if(|(key, value)| bytes == 0 || bytes + length(key, value) <= MAX_BATCH_BYTES)
         {
             bytes += length(&key, &value);
-            builder.push(timestamp_ms(), Some(&key), value.as_deref(), &[]);
+            builder.push(timestamp_ms, Some(&key), value.as_deref(), &[]);
         }
         batches.push(builder.build()?);
     }
     Ok(batches)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an I/O folder; a ledger record is stamped when it is written"
-)]
-fn timestamp_ms() -> i64 {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since_epoch.map_or(0, |since| since.as_millis() as i64)
 }
