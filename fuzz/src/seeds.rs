@@ -29,10 +29,10 @@ use kafka_protocol::messages::produce_response::{
 };
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, StrBytes};
-use kferry::offsets::{Run, Segment, SourceOffset, TargetOffset};
+use kferry::offsets::{OffsetPair, Run, Segment, SourceOffset, TargetOffset};
 use kferry::protocol::{ApiKey, frame};
 use kferry::record::{BatchBuilder, BatchOptions, Codec, ControlType, HEADER_LEN, control_batch};
-use kferry::replication::ledger::{Checkpoint, FlowRecord, FlowStart, LedgerRecord, OwnerId, OwnerRecord};
+use kferry::replication::ledger::{Checkpoint, FlowRecord, LedgerRecord, OwnerId, OwnerRecord};
 use kferry_fuzz::{WALKED, choice};
 use libfuzzer_sys::fuzz_target;
 use uuid::Uuid;
@@ -267,7 +267,7 @@ fn ledger_records() -> Vec<Vec<u8>> {
         target_topic: topic.clone(),
         source_topic_id: Uuid::from_u128(1),
         target_topic_id: Uuid::from_u128(2),
-        start: FlowStart {
+        start: OffsetPair {
             source: SourceOffset(10),
             target: TargetOffset(0),
         },

@@ -4,10 +4,13 @@
 //! A new run starts only where the source has a gap (a control record, an aborted transaction, compaction) or the
 //! target has one (another writer). Runs are kept in bounded [`Segment`]s, which is also how the ledger stores them.
 
+mod map;
+mod merge;
 mod segment;
 
 use std::fmt;
 
+pub use map::{OffsetMap, OffsetPair, Translation, TranslationState};
 pub use segment::{MAX_RUNS_PER_SEGMENT, Segment, SegmentError};
 
 /// An offset in a partition of the source cluster.
@@ -49,6 +52,15 @@ impl Run {
     /// The target offset just past the run.
     pub fn target_end(&self) -> TargetOffset {
         TargetOffset(self.target_start.0 + self.count)
+    }
+
+    /// The run without its first `count` records.
+    pub fn after(&self, count: i64) -> Self {
+        Self {
+            source_start: SourceOffset(self.source_start.0 + count),
+            target_start: TargetOffset(self.target_start.0 + count),
+            count: self.count - count,
+        }
     }
 
     /// Whether `next` goes on where this run ends, on both clusters.

@@ -6,7 +6,7 @@
 
 use thiserror::Error;
 
-use super::{Run, SourceOffset, TargetOffset};
+use super::{OffsetPair, Run, SourceOffset, TargetOffset};
 use crate::protocol::primitives::{Reader, WireError, put_varlong};
 
 /// Runs in a segment. A checkpoint rewrites the last segment, so this bounds what one checkpoint writes for a
@@ -72,6 +72,17 @@ impl Segment {
             run.count = run.count.min(below);
         }
         self.runs.retain(|run| run.count > 0);
+        self
+    }
+
+    /// What is left where everything is void that lies at or past the pair's source offset and below its target offset.
+    pub fn without(mut self, cut: OffsetPair) -> Self {
+        let pieces = |run: &Run| {
+            let from = (cut.source.0 - run.source_start.0).clamp(0, run.count);
+            let to = (cut.target.0 - run.target_start.0).clamp(from, run.count);
+            [Run { count: from, ..*run }, run.after(to)]
+        };
+        self.runs = self.runs.iter().flat_map(pieces).filter(|run| run.count > 0).collect();
         self
     }
 
@@ -211,6 +222,18 @@ mod tests {
             segment.cut(SourceOffset(8), TargetOffset(12)).runs(),
             [run(0, 0, 5), run(6, 5, 2)]
         );
+    }
+
+    #[test]
+    fn what_a_source_has_lost_is_void_until_the_target_goes_on() {
+        let mut segment = Segment::default();
+        segment.push(run(0, 0, 10));
+        segment.push(run(12, 10, 10));
+        let cut = OffsetPair {
+            source: SourceOffset(6),
+            target: TargetOffset(14),
+        };
+        assert_eq!(segment.without(cut).runs(), [run(0, 0, 6), run(16, 14, 6)]);
     }
 
     #[test]

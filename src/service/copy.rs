@@ -20,13 +20,13 @@ use super::topics::{all, apply, batch_configs, source_topics, target_partitions}
 use crate::cluster::{
     BufferPool, Cluster, ClusterConfig, ClusterError, CoordinatorKind, Isolation, ListedOffset, Metadata, OffsetSpec,
 };
-use crate::offsets::{Segment, SourceOffset, TargetOffset};
+use crate::offsets::{OffsetPair, Segment, SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
 use crate::reconcile::configs::BatchConfigs;
 use crate::reconcile::topics::{SourceTopic, TopicChange, TopicSelection, plan_topics};
 use crate::replication::budget::Budget;
 use crate::replication::flow::{FlowLimits, FlowPartition, FlowReplicator};
-use crate::replication::ledger::{FlowStart, lane_of, lane_transactional_id, ledger_topic};
+use crate::replication::ledger::{lane_of, lane_transactional_id, ledger_topic};
 use crate::replication::partition::{OnChange, PartitionStart, Policies};
 use crate::replication::rate::RateLimit;
 use crate::replication::recovery::Beginning;
@@ -418,7 +418,7 @@ fn flow_partitions(
                 producer_id: -1,
                 producer_epoch: -1,
                 next_sequence: 0,
-                flow_start: FlowStart {
+                flow_start: OffsetPair {
                     source: position,
                     target: target_next,
                 },

@@ -24,7 +24,7 @@ mod value;
 mod tests;
 
 pub use key::{LedgerKey, OwnerId, SegmentName};
-pub use value::{Checkpoint, Cut, FlowRecord, FlowStart, GroupRecord, LaneRecord, MAX_CUTS, OwnerRecord};
+pub use value::{Checkpoint, FlowRecord, GroupRecord, LaneRecord, MAX_CUTS, OwnerRecord};
 
 use thiserror::Error;
 

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::offsets::{Run, SourceOffset, TargetOffset};
+use crate::offsets::{OffsetPair, Run, SourceOffset, TargetOffset};
 
 const OWNER: OwnerId = OwnerId {
     generation: 2,
@@ -14,7 +14,7 @@ fn checkpoint() -> Checkpoint {
         target_topic: "a.orders".into(),
         source_topic_id: Uuid::from_u128(1),
         target_topic_id: Uuid::from_u128(2),
-        start: FlowStart {
+        start: OffsetPair {
             source: SourceOffset(5),
             target: TargetOffset(0),
         },
@@ -24,7 +24,7 @@ fn checkpoint() -> Checkpoint {
         producer_id: 1000,
         producer_epoch: 0,
         next_sequence: 290,
-        cuts: vec![Cut {
+        cuts: vec![OffsetPair {
             source: SourceOffset(250),
             target: TargetOffset(280),
         }],

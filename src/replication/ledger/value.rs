@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{FORMAT, LedgerError, OwnerId, end, put_string, string};
-use crate::offsets::{SourceOffset, TargetOffset};
+use crate::offsets::{OffsetPair, SourceOffset, TargetOffset};
 use crate::protocol::primitives::{Reader, put_varint, put_varlong};
 
 /// Whose ledger it is.
@@ -31,13 +31,6 @@ pub struct LaneRecord {
     pub is_transactional: bool,
 }
 
-/// The first pair of offsets of a partition's map: where the flow began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FlowStart {
-    pub source: SourceOffset,
-    pub target: TargetOffset,
-}
-
 /// How far a partition has come, and how its next batch would be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -46,7 +39,8 @@ pub struct Checkpoint {
     /// Nil where the broker knows no topic ids (before Kafka 2.8).
     pub source_topic_id: Uuid,
     pub target_topic_id: Uuid,
-    pub start: FlowStart,
+    /// Where the flow began with the partition.
+    pub start: OffsetPair,
     /// Everything below is on the target, or was skipped for good.
     pub source_position: SourceOffset,
     /// The leader epoch of the last batch taken, or -1; tells a truncated source (KIP-320).
@@ -58,16 +52,9 @@ pub struct Checkpoint {
     pub producer_id: i64,
     pub producer_epoch: i16,
     pub next_sequence: i32,
-    /// Where the source has lost records that had been copied, oldest first.
-    pub cuts: Vec<Cut>,
-}
-
-/// From here on the source has become another: what the map says of offsets from `source` on, and puts below `target`, is
-/// void.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
-    pub source: SourceOffset,
-    pub target: TargetOffset,
+    /// Where the source has lost records that had been copied, oldest first: from there on it has become another, and what
+    /// the map says of offsets at or past the pair's source offset, and puts below its target offset, is void.
+    pub cuts: Vec<OffsetPair>,
 }
 
 /// Cuts that a checkpoint remembers. A source that has lost records more often than this has other troubles.
@@ -171,7 +158,7 @@ impl Checkpoint {
             target_topic: string(&mut reader)?,
             source_topic_id: reader.uuid()?,
             target_topic_id: reader.uuid()?,
-            start: FlowStart {
+            start: OffsetPair {
                 source: SourceOffset(position(&mut reader)?),
                 target: TargetOffset(position(&mut reader)?),
             },
@@ -187,7 +174,7 @@ impl Checkpoint {
             if checkpoint.cuts.len() == MAX_CUTS {
                 return Err(LedgerError::Impossible("cuts"));
             }
-            checkpoint.cuts.push(Cut {
+            checkpoint.cuts.push(OffsetPair {
                 source: SourceOffset(position(&mut reader)?),
                 target: TargetOffset(position(&mut reader)?),
             });

@@ -31,11 +31,11 @@ use uuid::Uuid;
 
 pub use self::fetching::SourceLog;
 use self::trouble::Trouble;
-use super::ledger::{Checkpoint, Cut, FlowStart, LedgerKey, OwnerId, SegmentName};
+use super::ledger::{Checkpoint, LedgerKey, OwnerId, SegmentName};
 use super::prepare::PreparedBatch;
 use super::recovery::Beginning;
 use super::stopped::Stopped;
-use crate::offsets::{Segment, SourceOffset, TargetOffset};
+use crate::offsets::{OffsetPair, Segment, SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
 use crate::record::HEADER_LEN;
 
@@ -91,8 +91,8 @@ pub struct PartitionStart {
     pub producer_epoch: i16,
     pub next_sequence: i32,
     /// Where the flow began with this partition.
-    pub flow_start: FlowStart,
-    pub cuts: Vec<Cut>,
+    pub flow_start: OffsetPair,
+    pub cuts: Vec<OffsetPair>,
     pub owner: OwnerId,
     /// The last segment of the offset map in the ledger.
     pub segment: Segment,

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::trouble::backoff;
 use super::{AfterDraining, Incident, PartitionReplicator, Phase, Progress};
-use crate::offsets::{SourceOffset, TargetOffset};
-use crate::replication::ledger::{Cut, FlowStart, MAX_CUTS};
+use crate::offsets::{OffsetPair, SourceOffset, TargetOffset};
+use crate::replication::ledger::MAX_CUTS;
 use crate::replication::recovery::{Beginning, Known, Recovered};
 use crate::replication::stopped::Stopped;
 
@@ -141,9 +141,9 @@ impl PartitionReplicator {
         if cuts.len() == MAX_CUTS {
             cuts.remove(0);
         }
-        cuts.push(Cut { source, target });
+        cuts.push(OffsetPair { source, target });
         if source <= self.start.flow_start.source {
-            self.start.flow_start = FlowStart { source, target };
+            self.start.flow_start = OffsetPair { source, target };
         }
     }
 }

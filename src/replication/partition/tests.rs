@@ -39,7 +39,7 @@ pub(in crate::replication) fn remembered(end: i64) -> PartitionStart {
         producer_id: 7,
         producer_epoch: 0,
         next_sequence: 0,
-        flow_start: FlowStart {
+        flow_start: OffsetPair {
             source: SourceOffset(0),
             target: TargetOffset(0),
         },
@@ -624,7 +624,7 @@ fn by_policy_a_truncated_source_is_gone_on_with_under_a_new_mapping() {
         [Incident::Truncated(SourceOffset(1), SourceOffset(6))]
     );
     let written = partition.poll_checkpoint().expect("the mapping");
-    let cut = Cut {
+    let cut = OffsetPair {
         source: SourceOffset(1),
         target: TargetOffset(3),
     };
