@@ -8,7 +8,7 @@
 //! a run. A question decodes one block.
 
 use super::merge::merge;
-use super::{Run, Segment, SourceOffset, TargetOffset};
+use super::{Run, SourceOffset, StoredSegment, TargetOffset};
 use crate::protocol::primitives::{Reader, put_varlong};
 
 /// A question decodes so many runs at most.
@@ -59,11 +59,12 @@ struct Block {
 impl OffsetMap {
     /// The map of a partition with which the flow began at `start` and which has come to `position`, from the segments that
     /// the flow's owners have written, in any order. Where two say different things of a source offset, the one with the
-    /// higher priority counts. What lies at or past the position is left out: whoever wrote it was not the last owner.
+    /// higher priority counts, and what `cuts` have made void does not. What lies at or past the position is left out: whoever wrote it was not the last owner.
     pub fn new<P: Ord + Copy>(
         start: OffsetPair,
         position: OffsetPair,
-        segments: impl IntoIterator<Item = (P, Segment)>,
+        cuts: &[OffsetPair],
+        segments: impl IntoIterator<Item = (P, StoredSegment)>,
     ) -> Self {
         let mut map = Self {
             start,
@@ -72,7 +73,7 @@ impl OffsetMap {
             runs: 0,
         };
         let mut open = OpenBlock::default();
-        merge(segments, |run| {
+        merge(segments, cuts, |run| {
             let below = (position.source.0 - run.source_start.0).min(position.target.0 - run.target_start.0);
             let count = run.count.min(below);
             if count > 0 {
@@ -275,6 +276,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::offsets::Segment;
+
+    fn of<P: Ord + Copy>(
+        start: OffsetPair,
+        position: OffsetPair,
+        segments: impl IntoIterator<Item = (P, Segment)>,
+    ) -> OffsetMap {
+        let stored = segments
+            .into_iter()
+            .filter_map(|(owner, segment)| Some((owner, StoredSegment::new(&segment)?)));
+        OffsetMap::new(start, position, &[], stored)
+    }
 
     fn run(source: i64, target: i64, count: i64) -> Run {
         Run {
@@ -302,7 +315,7 @@ mod tests {
     /// Began at 5 and 2; a marker at 8, two foreign records on the target at 7.
     fn map() -> OffsetMap {
         let runs = segment(&[run(5, 2, 3), run(9, 5, 2), run(11, 9, 4)]);
-        OffsetMap::new(pair(5, 2), pair(20, 13), [(1, runs)])
+        of(pair(5, 2), pair(20, 13), [(1, runs)])
     }
 
     #[test]
@@ -339,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_partition_of_which_nothing_was_copied_has_a_map() {
-        let map = OffsetMap::new::<i32>(pair(7, 3), pair(7, 3), []);
+        let map = of::<i32>(pair(7, 3), pair(7, 3), []);
         assert_eq!(map.translate(SourceOffset(7)), exact(TargetOffset(3)));
         assert_eq!(map.translate(SourceOffset(8)), pending(TargetOffset(3)));
         assert_eq!(map.translate(SourceOffset(6)), before_start(TargetOffset(3)));
@@ -347,7 +360,7 @@ mod tests {
 
     #[test]
     fn what_lies_past_the_position_does_not_count() {
-        let map = OffsetMap::new(pair(0, 0), pair(6, 6), [(1, segment(&[run(0, 0, 10)]))]);
+        let map = of(pair(0, 0), pair(6, 6), [(1, segment(&[run(0, 0, 10)]))]);
         assert_eq!(map.iter().collect::<Vec<_>>(), [run(0, 0, 6)]);
     }
 
@@ -355,7 +368,7 @@ mod tests {
     fn many_runs_are_found_in_any_block() {
         let runs: Vec<Run> = (0..10_000).map(|i| run(i * 3, i * 2, 2)).collect();
         let segments = runs.chunks(4096).map(|runs| (1, segment(runs)));
-        let map = OffsetMap::new(pair(0, 0), pair(30_000, 20_000), segments);
+        let map = of(pair(0, 0), pair(30_000, 20_000), segments);
         assert_eq!(map.len(), 10_000);
         for i in 0..10_000 {
             assert_eq!(map.translate(SourceOffset(i * 3)).offset, TargetOffset(i * 2));
@@ -420,7 +433,7 @@ mod tests {
                 }
             }
             write(&mut segments, owner, &records[written..]);
-            let map = OffsetMap::new(pair(start.0, start.1), pair(source, target), segments);
+            let map = of(pair(start.0, start.1), pair(source, target), segments);
 
             for offset in start.0..=source {
                 let answer = map.translate(SourceOffset(offset));
@@ -451,7 +464,7 @@ mod tests {
                 }
                 (owner, segment)
             });
-            let map = OffsetMap::new(pair(0, 0), pair(100, 100), segments);
+            let map = of(pair(0, 0), pair(100, 100), segments);
             let runs: Vec<Run> = map.iter().collect();
             prop_assert!(runs.windows(2).all(|pair| pair[0].source_end() <= pair[1].source_start
                 && pair[0].target_end() <= pair[1].target_start));

@@ -6,15 +6,18 @@
 
 use std::collections::BTreeMap;
 
-use super::{Run, Segment, SourceOffset};
+use super::{OffsetPair, Run, Segment, SourceOffset, StoredSegment};
 
 /// Gives `take` the runs of all segments, in the order of their source offsets, none of them said twice. Where segments
-/// differ, the one with the higher priority counts; of one priority, the one that begins later.
-pub(super) fn merge<P: Ord + Copy>(segments: impl IntoIterator<Item = (P, Segment)>, mut take: impl FnMut(Run)) {
-    let mut segments: Vec<(P, Segment)> = segments
-        .into_iter()
-        .filter(|(_, segment)| !segment.is_empty())
-        .collect();
+/// differ, the one with the higher priority counts; of one priority, the one that begins later. What cuts have made void is
+/// left out.
+pub(super) fn merge<P: Ord + Copy>(
+    segments: impl IntoIterator<Item = (P, StoredSegment)>,
+    cuts: &[OffsetPair],
+    mut take: impl FnMut(Run),
+) {
+    let load = |stored: &StoredSegment| cuts.iter().fold(stored.load(), |segment, cut| segment.without(*cut));
+    let mut segments: Vec<(P, StoredSegment)> = segments.into_iter().collect();
     segments.sort_by_key(|(priority, segment)| (segment.start(), *priority));
     let mut segments = segments.into_iter().peekable();
     while let Some(first) = segments.next() {
@@ -26,8 +29,11 @@ pub(super) fn merge<P: Ord + Copy>(segments: impl IntoIterator<Item = (P, Segmen
             overlapping.push(next);
         }
         match &overlapping[..] {
-            [(_, segment)] => segment.runs().iter().copied().for_each(&mut take),
-            _ => lay_over(overlapping).into_values().for_each(&mut take),
+            [(_, stored)] => load(stored).runs().iter().copied().for_each(&mut take),
+            _ => {
+                let loaded = overlapping.iter().map(|(priority, stored)| (*priority, load(stored)));
+                lay_over(loaded.collect()).into_values().for_each(&mut take);
+            }
         }
     }
 }
@@ -74,7 +80,10 @@ mod tests {
 
     fn merged(segments: Vec<(i32, Segment)>) -> Vec<(i64, i64, i64)> {
         let mut runs = Vec::new();
-        merge(segments, |run| {
+        let stored = segments
+            .iter()
+            .filter_map(|(owner, segment)| Some((*owner, StoredSegment::new(segment)?)));
+        merge(stored, &[], |run| {
             runs.push((run.source_start.0, run.target_start.0, run.count))
         });
         runs

@@ -11,7 +11,7 @@ mod segment;
 use std::fmt;
 
 pub use map::{OffsetMap, OffsetPair, Translation, TranslationState};
-pub use segment::{MAX_RUNS_PER_SEGMENT, Segment, SegmentError};
+pub use segment::{MAX_RUNS_PER_SEGMENT, Segment, SegmentError, StoredSegment};
 
 /// An offset in a partition of the source cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -146,6 +146,37 @@ fn decode_run(reader: &mut Reader<'_>, source_end: i64, target_end: i64) -> Resu
         })
 }
 
+/// A segment as it is kept where many are: encoded, with its ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSegment {
+    start: SourceOffset,
+    end: SourceOffset,
+    bytes: Box<[u8]>,
+}
+
+impl StoredSegment {
+    /// `None` of an empty segment.
+    pub fn new(segment: &Segment) -> Option<Self> {
+        Some(Self {
+            start: segment.start()?,
+            end: segment.end()?,
+            bytes: segment.encode().into(),
+        })
+    }
+
+    pub fn start(&self) -> SourceOffset {
+        self.start
+    }
+
+    pub fn end(&self) -> SourceOffset {
+        self.end
+    }
+
+    pub fn load(&self) -> Segment {
+        Segment::decode(&self.bytes).expect("it was encoded here")
+    }
+}
+
 /// Why bytes are not a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SegmentError {

@@ -7,12 +7,14 @@
 //! | [`fetching`], [`producing`] | the task of one source slot, of one target slot |
 //! | [`ledger`] | the ledger topic: made, read, written |
 //! | [`recovering`] | takes partitions over where a dead incarnation has left them |
+//! | [`flow_map`] | the offset maps that a flow's ledger has, for questions |
 //! | [`reader`] | a partition's records from one offset to another |
 //! | [`topics`] | asks both clusters for topics, applies what is planned for the target |
 //! | [`progress`] | numbers for whoever watches |
 
 pub mod copy;
 mod fetching;
+pub mod flow_map;
 pub mod ledger;
 mod producing;
 pub mod progress;

@@ -37,6 +37,7 @@ pub(super) struct LaneWriter {
     in_doubt: Option<Bytes>,
     /// Everything below was read, or written by us.
     seen: i64,
+    bytes_read: u64,
 }
 
 impl LaneWriter {
@@ -49,7 +50,13 @@ impl LaneWriter {
             next_sequence: 0,
             in_doubt: None,
             seen,
+            bytes_read: 0,
         }
+    }
+
+    /// Of keys and values.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.bytes_read
     }
 
     pub(super) fn lane(&self) -> i32 {
@@ -105,10 +112,11 @@ impl LaneWriter {
         if self.seen >= end {
             return Ok(());
         }
-        let mut damage = None;
+        let (mut damage, mut bytes_read) = (None, 0);
         let (topic, range) = (Arc::clone(&self.topic), (self.seen, end));
         read_partition(&self.target, topic, self.lane, range, |key, value| {
             let Some(key) = key else { return };
+            bytes_read += key.len() + value.map_or(0, <[u8]>::len);
             match LedgerRecord::decode(key, value) {
                 Ok(record) => others(record),
                 Err(error) => damage = damage.take().or(Some(error)),
@@ -120,6 +128,7 @@ impl LaneWriter {
             return Err(LedgerStoreError::Record { topic, source });
         }
         self.seen = end;
+        self.bytes_read += bytes_read as u64;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::offsets::{Segment, SourceOffset};
+use crate::offsets::{Segment, SourceOffset, StoredSegment};
 use crate::replication::ledger::{
     Checkpoint, FlowRecord, GroupRecord, LaneRecord, LedgerKey, LedgerRecord, OwnerId, OwnerRecord, SegmentName,
 };
@@ -53,21 +53,29 @@ pub struct LaneMemory {
 /// By topic and partition of the source.
 pub type Partitions = HashMap<(String, i32), Remembered>;
 
-/// All of a ledger.
+/// What a flow goes on from.
 #[derive(Debug, Default)]
 pub struct LedgerMemory {
     pub flow: Option<FlowRecord>,
     pub lanes: BTreeMap<i32, LaneMemory>,
     pub partitions: Partitions,
-    /// By group, topic and partition.
-    pub groups: BTreeMap<(String, String, i32), GroupRecord>,
 }
 
+/// All that is in the ledger of a partition.
 #[derive(Debug, Default)]
-struct PartitionRecords {
-    checkpoints: BTreeMap<OwnerId, Checkpoint>,
-    segments: BTreeMap<(SourceOffset, OwnerId), SourceOffset>,
-    last: Option<((SourceOffset, OwnerId), Segment)>,
+pub struct PartitionRecords {
+    pub checkpoints: BTreeMap<OwnerId, Checkpoint>,
+    pub segments: BTreeMap<(SourceOffset, OwnerId), StoredSegment>,
+}
+
+/// All of a ledger, as it was written.
+#[derive(Debug, Default)]
+pub struct LedgerRecords {
+    pub flow: Option<FlowRecord>,
+    /// By topic and partition of the source.
+    pub partitions: BTreeMap<(String, i32), PartitionRecords>,
+    /// By group, topic and partition.
+    pub groups: BTreeMap<(String, String, i32), GroupRecord>,
 }
 
 /// A ledger that is being read.
@@ -115,12 +123,9 @@ impl Loading {
                 segment,
             } => {
                 self.note(owner);
-                if let (Some(start), Some(end)) = (segment.start(), segment.end()) {
+                if let Some(stored) = StoredSegment::new(&segment) {
                     let records = self.partitions.entry((topic, partition)).or_default();
-                    records.segments.insert((start, owner), end);
-                    if records.last.as_ref().is_none_or(|(name, _)| *name <= (start, owner)) {
-                        records.last = Some(((start, owner), segment));
-                    }
+                    records.segments.insert((stored.start(), owner), stored);
                 }
             }
             LedgerRecord::Group {
@@ -159,13 +164,6 @@ impl Loading {
             } => {
                 if let Some(records) = self.partitions.get_mut(&(topic, partition)) {
                     records.segments.remove(&(source_start, owner));
-                    if records
-                        .last
-                        .as_ref()
-                        .is_some_and(|(name, _)| *name == (source_start, owner))
-                    {
-                        records.last = None;
-                    }
                 }
             }
             LedgerKey::Group {
@@ -178,6 +176,15 @@ impl Loading {
         }
     }
 
+    /// All of it, as it was written.
+    pub(super) fn into_records(self) -> LedgerRecords {
+        LedgerRecords {
+            flow: self.flow,
+            partitions: self.partitions.into_iter().collect(),
+            groups: self.groups,
+        }
+    }
+
     pub(super) fn finish(self) -> LedgerMemory {
         let partitions = self.partitions.into_iter();
         LedgerMemory {
@@ -186,7 +193,6 @@ impl Loading {
             partitions: partitions
                 .filter_map(|(key, records)| Some((key, records.finish()?)))
                 .collect(),
-            groups: self.groups,
         }
     }
 }
@@ -194,16 +200,20 @@ impl Loading {
 impl PartitionRecords {
     fn finish(self) -> Option<Remembered> {
         let checkpoint = self.checkpoints.last_key_value()?.1.clone();
-        let (name, segment) = self.last.unzip();
+        let last = self.segments.last_key_value();
         Some(Remembered {
             checkpoint,
-            segment: segment.unwrap_or_default(),
-            segment_owner: name.map(|(_, owner)| owner),
+            segment: last.map(|(_, stored)| stored.load()).unwrap_or_default(),
+            segment_owner: last.map(|((_, owner), _)| *owner),
             checkpoints: self.checkpoints.into_keys().collect(),
             segments: self
                 .segments
                 .into_iter()
-                .map(|((start, owner), end)| SegmentName { start, owner, end })
+                .map(|((start, owner), stored)| SegmentName {
+                    start,
+                    owner,
+                    end: stored.end(),
+                })
                 .collect(),
         })
     }

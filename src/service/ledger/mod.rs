@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 pub use error::LedgerStoreError;
-pub use memory::{LaneMemory, LedgerMemory, Partitions, Remembered};
+pub use memory::{LaneMemory, LedgerMemory, LedgerRecords, PartitionRecords, Partitions, Remembered};
 
 use self::lane::LaneWriter;
 use self::memory::Loading;
@@ -118,6 +118,18 @@ impl LedgerStore {
         self.commands.send(command(reply)).await.ok()?;
         answer.await.ok()
     }
+}
+
+/// Reads a ledger that exists, without owning it. Says how many bytes its keys and values take, too.
+pub async fn read_ledger(target: &Cluster, topic: &Arc<str>) -> Result<(LedgerRecords, u64), LedgerStoreError> {
+    let metadata = target.await_leaders(vec![topic.to_string()]).await?;
+    let partitions = metadata
+        .topics
+        .get(topic)
+        .map_or(0, |topic| topic.partitions.len() as i32);
+    let opening = Opening::read(target.clone(), Arc::clone(topic), partitions).await?;
+    let bytes = opening.writers.iter().map(LaneWriter::bytes_read).sum();
+    Ok((opening.loading.into_records(), bytes))
 }
 
 /// A ledger on the way to being owned.
