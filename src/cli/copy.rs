@@ -1,6 +1,6 @@
 //! `kferry copy`: bulk migration, with no file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,11 +10,12 @@ use clap::{Args, ValueEnum};
 use indicatif::MultiProgress;
 use serde::Serialize;
 
+use super::clusters::{FlowName, cluster_config};
 use super::output::{OutputFormat, bytes, print_json};
 use super::signals::Stop;
 use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, progress};
-use crate::cluster::{ClusterConfig, Side};
-use crate::config::{ClientProperties, Patterns, size};
+use crate::cluster::Side;
+use crate::config::{Patterns, size};
 use crate::reconcile::topics::TopicSelection;
 use crate::replication::partition::{OnChange, Policies};
 use crate::service::copy::{CopyError, CopyRequest, CopySummary, StartFrom, copy};
@@ -128,39 +129,6 @@ impl From<Change> for OnChange {
             Change::Stop => Self::Stop,
             Change::Continue => Self::Continue,
         }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct FlowName {
-    source: String,
-    target: String,
-}
-
-impl std::str::FromStr for FlowName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        // The aliases become part of a topic's name.
-        let fits = |alias: &str| {
-            (1..=100).contains(&alias.len())
-                && alias
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
-        };
-        match text.split_once("->") {
-            Some((source, target)) if fits(source) && fits(target) && source != target => Ok(Self {
-                source: source.to_owned(),
-                target: target.to_owned(),
-            }),
-            _ => Err("write two different aliases as A->B, of letters, digits, '.', '_' and '-'".to_owned()),
-        }
-    }
-}
-
-impl std::fmt::Display for FlowName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}->{}", self.source, self.target)
     }
 }
 
@@ -298,28 +266,6 @@ fn request(args: &CopyArgs) -> anyhow::Result<CopyRequest> {
     })
 }
 
-fn cluster_config(
-    side: Side,
-    alias: &str,
-    bootstrap: &[String],
-    properties: Option<&Path>,
-) -> anyhow::Result<ClusterConfig> {
-    let mut config = ClusterConfig::new(side, alias, bootstrap.to_vec());
-    let Some(path) = properties else { return Ok(config) };
-    let text = std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
-    let client = ClientProperties::parse(&text).with_context(|| path.display().to_string())?;
-    for key in &client.ignored {
-        tracing::warn!(file = %path.display(), "{key} has no meaning for kferry and is ignored");
-    }
-    if let Some(client_id) = client.client_id {
-        config.client_id = client_id;
-    }
-    config.request_timeout = client.request_timeout.unwrap_or(config.request_timeout);
-    config.connect_timeout = client.connect_timeout.unwrap_or(config.connect_timeout);
-    config.metadata_max_age = client.metadata_max_age.unwrap_or(config.metadata_max_age);
-    Ok(config)
-}
-
 fn report(flow: &FlowName, summary: &CopySummary, seconds: f64) -> Report {
     let totals = summary.outcome.totals;
     Report {
@@ -388,20 +334,6 @@ fn now() -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_flow_has_two_names_that_fit_into_a_topic() {
-        assert_eq!(
-            "A->B".parse(),
-            Ok(FlowName {
-                source: "A".into(),
-                target: "B".into()
-            })
-        );
-        for refused in ["A", "A->", "->B", "A->A", "A->b c", "A->B->C"] {
-            assert!(refused.parse::<FlowName>().is_err(), "{refused}");
-        }
-    }
 
     #[test]
     fn a_start_is_a_word_or_a_time() {

@@ -1,7 +1,9 @@
 //! The command line: one file for each subcommand. Each parses, calls and prints; what it does is decided below.
 
+mod clusters;
 pub mod copy;
 pub mod demo;
+pub mod offsets;
 mod output;
 mod progress;
 pub mod sandbox;
@@ -62,6 +64,7 @@ pub struct Global {
 enum Command {
     Demo(demo::DemoArgs),
     Copy(Box<copy::CopyArgs>),
+    Offsets(offsets::OffsetsArgs),
     Sandbox(sandbox::SandboxArgs),
     /// Prints a completion script for a shell
     ///
@@ -88,6 +91,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Demo(_) => demo::run(cli.global.output, bars).await,
         Command::Copy(args) => copy::run(*args, cli.global.output, bars).await,
+        Command::Offsets(args) => offsets::run(args, cli.global.output).await,
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "kferry", &mut std::io::stdout());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::properties::{self, PropertiesError};
+use super::properties::{self, PropertiesError, Property};
 
 /// The longest client id that fits a request's header.
 const MAX_CLIENT_ID: usize = i16::MAX as usize;
@@ -34,8 +34,13 @@ pub enum ClientPropertiesError {
 
 impl ClientProperties {
     pub fn parse(text: &str) -> Result<Self, ClientPropertiesError> {
+        Self::from_properties(properties::parse(text)?)
+    }
+
+    /// From properties that were read already, such as the part of a larger file that is about one cluster.
+    pub fn from_properties(properties: Vec<Property>) -> Result<Self, ClientPropertiesError> {
         let mut client = Self::default();
-        for property in properties::parse(text)? {
+        for property in properties {
             let line = property.line;
             let milliseconds = || {
                 property
