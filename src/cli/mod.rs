@@ -8,6 +8,7 @@ mod output;
 mod progress;
 pub mod sandbox;
 mod signals;
+pub mod verify;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -65,6 +66,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Copy(Box<copy::CopyArgs>),
     Offsets(offsets::OffsetsArgs),
+    Verify(Box<verify::VerifyArgs>),
     Sandbox(sandbox::SandboxArgs),
     /// Prints a completion script for a shell
     ///
@@ -92,6 +94,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Demo(_) => demo::run(cli.global.output, bars).await,
         Command::Copy(args) => copy::run(*args, cli.global.output, bars).await,
         Command::Offsets(args) => offsets::run(args, cli.global.output).await,
+        Command::Verify(args) => verify::run(*args, cli.global.output, bars).await,
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "kferry", &mut std::io::stdout());

@@ -8,6 +8,7 @@
 //! | [`ledger`] | the ledger topic: made, read, written |
 //! | [`recovering`] | takes partitions over where a dead incarnation has left them |
 //! | [`flow_map`] | the offset maps that a flow's ledger has, for questions |
+//! | [`verify`] | compares source and target through the offset map |
 //! | [`reader`] | a partition's records from one offset to another |
 //! | [`topics`] | asks both clusters for topics, applies what is planned for the target |
 //! | [`progress`] | numbers for whoever watches |
@@ -23,6 +24,7 @@ mod recovering;
 mod routes;
 pub mod runner;
 mod topics;
+pub mod verify;
 
 /// The one place in this folder that reads the clock.
 #[expect(clippy::disallowed_methods, reason = "an I/O folder; timers need the clock")]
