@@ -12,6 +12,8 @@ use crate::kafka::{KafkaCluster, Signal, happens, scratch, signal};
 pub(crate) struct Copy {
     command: Command,
     scratch: PathBuf,
+    /// Which flow it is, and between which clusters.
+    flow: Vec<String>,
 }
 
 impl Copy {
@@ -24,7 +26,11 @@ impl Copy {
             .stdin(Stdio::null())
             .stdout(File::create(scratch.join("stdout")).expect("a file for the output"))
             .stderr(File::create(scratch.join("stderr")).expect("a file for the messages"));
-        Self { command, scratch }
+        Self {
+            command,
+            scratch,
+            flow: Vec::new(),
+        }
     }
 
     /// From cluster to cluster; the topics and the rest are up to the test.
@@ -36,6 +42,9 @@ impl Copy {
 
     pub(crate) fn arg(mut self, name: &str, value: impl AsRef<str>) -> Self {
         self.command.args([name, value.as_ref()]);
+        if matches!(name, "--from" | "--to" | "--flow") {
+            self.flow.extend([name.to_owned(), value.as_ref().to_owned()]);
+        }
         self
     }
 
@@ -55,6 +64,7 @@ impl Copy {
         Running {
             process,
             scratch: self.scratch,
+            flow: self.flow,
             began: now(),
             peak_memory: 0,
         }
@@ -65,6 +75,7 @@ impl Copy {
 pub(crate) struct Running {
     process: Child,
     scratch: PathBuf,
+    flow: Vec<String>,
     began: Instant,
     peak_memory: u64,
 }
@@ -80,9 +91,20 @@ impl Running {
         self.process.wait().expect("it can be waited for");
     }
 
-    /// Waits for its end.
+    /// Waits for its end. Where it says that all is copied, that is compared record by record.
     #[track_caller]
-    pub(crate) fn wait(mut self) -> Outcome {
+    pub(crate) fn wait(self) -> Outcome {
+        let flow = self.flow.clone();
+        let outcome = self.wait_unverified();
+        if outcome.status.success() {
+            let verified = ask("verify", &flow);
+            assert_eq!(verified.code(), 0, "what was copied is not equal:\n{}", verified.stderr);
+        }
+        outcome
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_unverified(mut self) -> Outcome {
         let mut status = None;
         let ended = happens(Duration::from_secs(150), || {
             self.peak_memory = self.peak_memory.max(self.memory());
@@ -116,6 +138,27 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.process.kill(); // It may have ended by itself.
         let _ = self.process.wait();
+    }
+}
+
+/// Runs another command about a flow.
+#[track_caller]
+pub(crate) fn ask(command: &str, arguments: &[String]) -> Outcome {
+    let began = now();
+    let output = Command::new(env!("CARGO_BIN_EXE_kferry"))
+        .args(command.split(' '))
+        .args(["--output", "json"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("kferry starts");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Outcome {
+        status: output.status,
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+        took: began.elapsed(),
+        peak_memory: 0,
     }
 }
 
