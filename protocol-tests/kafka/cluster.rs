@@ -30,6 +30,8 @@ pub(crate) struct KafkaCluster {
     version: Version,
     dir: PathBuf,
     ports: Ports,
+    /// A second way in, for clients that come over a proxy, and the port that they are told to go to.
+    proxied: Option<(u16, u16)>,
     process: Mutex<Option<Tethered>>,
 }
 
@@ -43,11 +45,21 @@ struct Ports {
 impl KafkaCluster {
     /// Starts a cluster; `configs` go into the broker's properties, after ours.
     pub(crate) fn start(version: Version, configs: &[(&str, &str)]) -> Self {
+        Self::start_with(version, configs, None)
+    }
+
+    /// With a second listener, which says of itself that it is at `proxy`, where its clients go from then on.
+    pub(crate) fn start_behind(version: Version, proxy: u16) -> Self {
+        Self::start_with(version, &[], Some(proxy))
+    }
+
+    fn start_with(version: Version, configs: &[(&str, &str)], proxy: Option<u16>) -> Self {
         for _ in 0..PORT_ATTEMPTS {
             let dir = tools::scratch(version.release());
             let cluster = Self {
                 version,
                 ports: free_ports(),
+                proxied: proxy.map(|proxy| (free_ports().broker, proxy)),
                 dir,
                 process: Mutex::new(None),
             };
@@ -64,6 +76,21 @@ impl KafkaCluster {
 
     pub(crate) fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.ports.broker)
+    }
+
+    /// Where the second listener is.
+    pub(crate) fn behind_proxy(&self) -> u16 {
+        self.proxied.expect("a broker behind a proxy").0
+    }
+
+    /// From now on no file of the broker may grow beyond this; a broker that is started again has no such limit.
+    pub(crate) fn limit_files(&self, bytes: u64) {
+        self.running().as_ref().expect("the broker runs").limit_files(bytes);
+    }
+
+    /// Whether the process has ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.running().as_mut().is_none_or(Tethered::has_ended)
     }
 
     pub(crate) fn version(&self) -> Version {
@@ -139,18 +166,23 @@ impl KafkaCluster {
 
     fn write_properties(&self, configs: &[(&str, &str)]) {
         let Ports { broker, control } = self.ports;
+        let (mut listeners, mut advertised) = (String::new(), String::new());
+        if let Some((port, proxy)) = self.proxied {
+            listeners = format!(",PROXIED://127.0.0.1:{port}");
+            advertised = format!(",PROXIED://127.0.0.1:{proxy}");
+        }
         let mut lines = vec![
             "node.id=1".to_owned(),
             format!("log.dirs={}", self.path("data")),
-            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{broker}"),
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{broker}{advertised}"),
         ];
         match self.version {
             Version::V3 | Version::V4 => lines.extend([
                 "process.roles=broker,controller".to_owned(),
                 format!("controller.quorum.voters=1@127.0.0.1:{control}"),
                 "controller.listener.names=CONTROLLER".to_owned(),
-                format!("listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{control}"),
-                "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT".to_owned(),
+                format!("listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{control}{listeners}"),
+                "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT".to_owned(),
             ]),
             Version::V2 => {
                 lines.extend([

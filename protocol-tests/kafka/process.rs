@@ -66,6 +66,15 @@ impl Tethered {
         signal(&self.process, which);
     }
 
+    pub(crate) fn limit_files(&self, bytes: u64) {
+        use rustix::process::{Pid, Resource, Rlimit, prlimit};
+        let limit = Rlimit {
+            current: Some(bytes),
+            maximum: None,
+        };
+        prlimit(Some(Pid::from_child(&self.process)), Resource::Fsize, limit).expect("a limit for a process of ours");
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         self.process
             .try_wait()

@@ -11,6 +11,7 @@ use indicatif::MultiProgress;
 use serde::Serialize;
 
 use super::clusters::{FlowName, cluster_config};
+use super::groups::GroupReport;
 use super::output::{OutputFormat, bytes, print_json};
 use super::signals::Stop;
 use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, progress};
@@ -18,6 +19,7 @@ use crate::cluster::Side;
 use crate::config::{Patterns, size};
 use crate::reconcile::topics::TopicSelection;
 use crate::replication::partition::{OnChange, Policies};
+use crate::replication::stopped::Stopped;
 use crate::service::copy::{CopyError, CopyRequest, CopySummary, StartFrom, copy};
 use crate::service::progress::Progress;
 
@@ -69,6 +71,10 @@ pub struct CopyArgs {
     /// Put before each topic's name on the target, as it is
     #[arg(long, value_name = "P", default_value = "", allow_hyphen_values = true)]
     prefix: String,
+
+    /// Afterwards write these consumer groups' offsets, translated, where the group is absent or empty on the target
+    #[arg(long, value_name = "PATTERN[,…]", allow_hyphen_values = true)]
+    groups: Option<Patterns>,
 
     /// Go on at the ends, until a signal comes
     #[arg(long)]
@@ -176,7 +182,7 @@ struct Report {
     batches: Batches,
     guarantee: &'static str,
     guarantee_reason: String,
-    groups: [(); 0],
+    groups: Vec<GroupReport>,
     stopped: Vec<StoppedReport>,
 }
 
@@ -222,15 +228,19 @@ pub(super) async fn run(args: CopyArgs, output: OutputFormat, bars: MultiProgres
     let report = report(&args.flow, &summary, started.elapsed().as_secs_f64());
     match output {
         OutputFormat::Json => print_json(&report)?,
-        OutputFormat::Text => print_text(&report),
+        OutputFormat::Text => {
+            report.groups.iter().for_each(GroupReport::print);
+            print_text(&report);
+        }
     }
-    for StoppedReport {
-        topic,
-        partition,
-        reason,
-    } in &report.stopped
-    {
-        eprintln!("error: {topic} partition {partition}: {reason}");
+    for stopped in &summary.outcome.stopped {
+        match &stopped.reason {
+            Stopped::Superseded { .. } => {
+                eprintln!("error: {}", stopped.reason);
+                break; // It is the same for all.
+            }
+            reason => eprintln!("error: {} partition {}: {reason}", stopped.topic, stopped.partition),
+        }
     }
     Ok(match stop.exit_code() {
         _ if !report.stopped.is_empty() => ExitCode::from(EXIT_FAILED),
@@ -262,6 +272,7 @@ fn request(args: &CopyArgs) -> anyhow::Result<CopyRequest> {
             recreation: args.on_recreation.into(),
             exactly_once: args.guarantee == Guarantee::ExactlyOnce,
         },
+        groups: args.groups.clone(),
         instance: fastrand::u64(..),
     })
 }
@@ -289,7 +300,7 @@ fn report(flow: &FlowName, summary: &CopySummary, seconds: f64) -> Report {
             .weakness
             .clone()
             .unwrap_or_else(|| EXACTLY_ONCE_REASON.to_owned()),
-        groups: [],
+        groups: summary.groups.iter().map(GroupReport::new).collect(),
         stopped: summary
             .outcome
             .stopped

@@ -170,6 +170,7 @@ fn flow(source: ClusterConfig, target: ClusterConfig) -> anyhow::Result<CopyRequ
         max_rate: None,
         memory: FLOW_MEMORY,
         policies: Policies::default(),
+        groups: None,
         instance: fastrand::u64(..),
     })
 }

@@ -3,6 +3,7 @@
 mod clusters;
 pub mod copy;
 pub mod demo;
+mod groups;
 pub mod offsets;
 mod output;
 mod progress;

@@ -9,11 +9,14 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::clusters::{FlowFile, FlowName, cluster_config};
+use super::groups::GroupReport;
 use super::output::{OutputFormat, bytes, print_json};
 use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE};
 use crate::cluster::{Cluster, ClusterConfig, Isolation, OffsetSpec, Side};
+use crate::config::Patterns;
 use crate::offsets::{SourceOffset, TargetOffset, TranslationState};
 use crate::service::flow_map::FlowMap;
+use crate::service::groups::{self, Committed};
 
 /// Asks the offset map of a flow
 #[derive(Debug, Args)]
@@ -26,6 +29,7 @@ pub struct OffsetsArgs {
 enum Question {
     Translate(TranslateArgs),
     Show(ShowArgs),
+    Groups(GroupsArgs),
 }
 
 /// Where the ledger is.
@@ -78,6 +82,26 @@ struct ShowArgs {
     topic: Option<String>,
 
     /// An mm2.properties, unless --to is given; then the lag is known too
+    file: Option<PathBuf>,
+}
+
+/// Shows consumer groups: where they stand at the source, what that is on the target, where they stand there, and why it
+/// is not written where it is not
+///
+/// The target alone knows of groups that kferry has moved, with where they stood at the source then. With a file both
+/// clusters are asked, about all groups that match.
+///
+/// Example: kferry offsets groups mm2.properties --flow A->B --group 'billing.*'
+#[derive(Debug, Args)]
+struct GroupsArgs {
+    #[command(flatten)]
+    ledger: Ledger,
+
+    /// Only these groups: regular expressions that match whole names
+    #[arg(long, value_name = "PATTERN[,…]", default_value = ".*", allow_hyphen_values = true)]
+    group: Patterns,
+
+    /// An mm2.properties, unless --to is given
     file: Option<PathBuf>,
 }
 
@@ -137,6 +161,7 @@ pub(super) async fn run(args: OffsetsArgs, output: OutputFormat) -> anyhow::Resu
     match args.question {
         Question::Translate(args) => translate(args, output).await,
         Question::Show(args) => show(args, output).await,
+        Question::Groups(args) => groups(args, output).await,
     }
 }
 
@@ -370,6 +395,39 @@ fn print_shown(shown: &Shown) {
             partition.lag.map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
         );
     }
+}
+
+async fn groups(args: GroupsArgs, output: OutputFormat) -> anyhow::Result<ExitCode> {
+    let clusters = match args.ledger.clusters(args.file.as_deref()) {
+        Ok(clusters) => clusters,
+        Err(error) => return usage(&error),
+    };
+    let flow = load(&clusters, &args.ledger.flow).await?;
+    let committed = match clusters.source {
+        Some(source) => groups::committed(&Cluster::connect(source).await?, &args.group).await?,
+        None => remembered(&flow, &args.group),
+    };
+    let target = Cluster::connect(clusters.target).await?;
+    let rows = groups::plan(&target, &flow, committed).await?;
+    let reports: Vec<GroupReport> = rows.iter().map(GroupReport::planned).collect();
+    match output {
+        OutputFormat::Json => print_json(&reports)?,
+        OutputFormat::Text => reports.iter().for_each(GroupReport::print),
+    }
+    Ok(ExitCode::from(EXIT_DONE))
+}
+
+/// Where groups stood at the source when they were moved.
+fn remembered(flow: &FlowMap, wanted: &Patterns) -> Vec<Committed> {
+    let groups = flow.groups.iter().filter(|((group, ..), _)| wanted.matches(group));
+    let committed = groups.map(|((group, topic, partition), record)| Committed {
+        group: group.clone(),
+        topic: topic.clone(),
+        partition: *partition,
+        offset: record.source_offset,
+        metadata: None,
+    });
+    committed.collect()
 }
 
 #[cfg(test)]

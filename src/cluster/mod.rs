@@ -54,7 +54,8 @@ mod wire;
 pub mod world;
 
 pub use admin::{
-    ActiveProducer, ClusterDescription, ConfigEntry, ConfigSource, CoordinatorKind, ListedOffset, NewTopic, OffsetSpec,
+    ActiveProducer, ClusterDescription, ConfigEntry, ConfigSource, CoordinatorKind, GroupOffset, ListedGroup,
+    ListedOffset, NewTopic, OffsetSpec,
 };
 pub use buffer_pool::BufferPool;
 pub use client::Cluster;

@@ -3,4 +3,5 @@
 //! Pure: what the clusters have comes in as values, a plan comes out as one. `service` asks and applies.
 
 pub mod configs;
+pub mod groups;
 pub mod topics;

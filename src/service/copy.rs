@@ -11,6 +11,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::flow_map::{FlowMap, FlowMapError};
+use super::groups::{self, GroupRow};
 use super::ledger::{LaneMemory, LedgerMemory, LedgerStore, LedgerStoreError, Partitions, Remembered};
 use super::now;
 use super::progress::Progress;
@@ -20,6 +22,7 @@ use super::topics::{all, apply, batch_configs, source_topics, target_partitions}
 use crate::cluster::{
     BufferPool, Cluster, ClusterConfig, ClusterError, CoordinatorKind, Isolation, ListedOffset, Metadata, OffsetSpec,
 };
+use crate::config::Patterns;
 use crate::offsets::{OffsetPair, Segment, SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
 use crate::reconcile::configs::BatchConfigs;
@@ -65,6 +68,8 @@ pub struct CopyRequest {
     /// Bytes for everything fetched and not acked.
     pub memory: usize,
     pub policies: Policies,
+    /// Groups whose offsets are written afterwards.
+    pub groups: Option<Patterns>,
     /// Tells this process from all others that may run the same flow.
     pub instance: u64,
 }
@@ -77,6 +82,7 @@ pub struct CopySummary {
     pub outcome: FlowOutcome,
     /// Why exactly-once does not hold; `None` where it does.
     pub weakness: Option<String>,
+    pub groups: Vec<GroupRow>,
 }
 
 #[derive(Debug, Error)]
@@ -106,6 +112,10 @@ pub enum CopyError {
          interrupted"
     )]
     NoExactlyOnce(String),
+    #[error("all is copied, but the groups' offsets could not be moved")]
+    Groups(#[source] ClusterError),
+    #[error("all is copied, but the groups' offsets could not be moved")]
+    GroupMap(#[source] FlowMapError),
     #[error("stopped before anything was copied")]
     Interrupted,
     #[error("target")]
@@ -136,12 +146,38 @@ pub async fn copy(
         () = asked_to_stop(&mut shutdown) => return Err(CopyError::Interrupted),
     };
     let outcome = ready.runner.run(progress, shutdown).await?;
+    let groups = match ready.groups {
+        Some(groups) if !outcome.is_superseded() => groups.move_all().await?,
+        _ => Vec::new(),
+    };
     Ok(CopySummary {
         topics: ready.topics,
         partitions: ready.partitions,
         weakness: outcome.weakness.clone().or(ready.weakness),
         outcome,
+        groups,
     })
+}
+
+/// What it takes to move groups.
+struct GroupMove {
+    source: Cluster,
+    target: Cluster,
+    ledger: LedgerStore,
+    patterns: Patterns,
+}
+
+impl GroupMove {
+    /// By the map as it is now: what was copied before under the flow's name counts as well.
+    async fn move_all(self) -> Result<Vec<GroupRow>, CopyError> {
+        let flow = FlowMap::load(&self.target, self.source.alias(), self.target.alias()).await;
+        let flow = flow.map_err(CopyError::GroupMap)?;
+        let committed = groups::committed(&self.source, &self.patterns)
+            .await
+            .map_err(CopyError::Groups)?;
+        let written = groups::write(&self.target, &self.ledger, &flow, committed).await;
+        written.map_err(CopyError::Groups)
+    }
 }
 
 /// A copy that may begin.
@@ -150,6 +186,7 @@ struct Ready {
     topics: usize,
     partitions: usize,
     weakness: Option<String>,
+    groups: Option<GroupMove>,
 }
 
 async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Ready, CopyError> {
@@ -215,6 +252,12 @@ async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Rea
         ..FlowLimits::for_memory(request.memory, source.metadata().brokers.len(), ledger.lanes())
     };
     let (budget, rate) = (Budget::new(request.memory), request.max_rate.map(RateLimit::new));
+    let groups = request.groups.map(|patterns| GroupMove {
+        source: source.clone(),
+        target: target.clone(),
+        ledger: ledger.clone(),
+        patterns,
+    });
     let runner = FlowRunner::new(source, target, ledger, producers, partitions, |partitions| {
         FlowReplicator::new(now(), limits, budget, rate, partitions)
     });
@@ -223,6 +266,7 @@ async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Rea
         topics: topic_count,
         partitions: partition_count,
         weakness,
+        groups,
     })
 }
 

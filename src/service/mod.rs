@@ -8,6 +8,7 @@
 //! | [`ledger`] | the ledger topic: made, read, written |
 //! | [`recovering`] | takes partitions over where a dead incarnation has left them |
 //! | [`flow_map`] | the offset maps that a flow's ledger has, for questions |
+//! | [`groups`] | moves consumer groups |
 //! | [`verify`] | compares source and target through the offset map |
 //! | [`reader`] | a partition's records from one offset to another |
 //! | [`topics`] | asks both clusters for topics, applies what is planned for the target |
@@ -16,6 +17,7 @@
 pub mod copy;
 mod fetching;
 pub mod flow_map;
+pub mod groups;
 pub mod ledger;
 mod producing;
 pub mod progress;

@@ -55,6 +55,15 @@ pub struct FlowOutcome {
     pub weakness: Option<String>,
 }
 
+impl FlowOutcome {
+    /// Another instance has taken the flow over.
+    pub fn is_superseded(&self) -> bool {
+        self.stopped
+            .iter()
+            .any(|stopped| matches!(stopped.reason, Stopped::Superseded { .. }))
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct StoppedPartition {
     pub topic: Arc<str>,
@@ -79,6 +88,8 @@ pub struct FlowRunner {
     /// Since when the ledger has refused checkpoints, and why it did last.
     ledger_trouble: Option<(Instant, String)>,
     perhaps_repeated: Option<String>,
+    /// Another instance has the flow.
+    superseded: bool,
 }
 
 impl FlowRunner {
@@ -105,6 +116,7 @@ impl FlowRunner {
             inbox,
             ledger_trouble: None,
             perhaps_repeated: None,
+            superseded: false,
         }
     }
 
@@ -211,6 +223,7 @@ impl FlowRunner {
     /// then finds out by itself.
     async fn release(&self) {
         if self.replicator.is_quiet()
+            && !self.superseded
             && let Err(error) = self.ledger.release().await
         {
             tracing::info!(error = %chain(&error), "the flow could not be given up in the ledger");
@@ -338,7 +351,15 @@ impl FlowRunner {
                 reason,
             }) = self.stopped_partition(index)
             {
-                tracing::error!(%topic, partition, "partition stopped: {reason}");
+                match reason {
+                    // One reason for all partitions, said once.
+                    Stopped::Superseded { .. } if self.superseded => {}
+                    Stopped::Superseded { .. } => {
+                        self.superseded = true;
+                        tracing::error!("{reason}");
+                    }
+                    _ => tracing::error!(%topic, partition, "partition stopped: {reason}"),
+                }
             }
         }
     }

@@ -9,6 +9,7 @@
 mod cluster;
 mod configs;
 mod coordinator;
+mod groups;
 mod leaders;
 mod offsets;
 mod producer_id;
@@ -20,6 +21,7 @@ mod transactions;
 pub use cluster::ClusterDescription;
 pub use configs::{ConfigEntry, ConfigSource};
 pub use coordinator::CoordinatorKind;
+pub use groups::{GroupOffset, ListedGroup};
 pub use offsets::{ListedOffset, OffsetSpec};
 pub use producers::ActiveProducer;
 pub use topics::NewTopic;
@@ -92,5 +94,8 @@ mod tests {
         assert_send(cluster.list_offsets(Vec::new(), OffsetSpec::Latest(Isolation::ReadCommitted)));
         assert_send(cluster.init_producer_id());
         assert_send(cluster.describe_producers(Vec::new()));
+        assert_send(cluster.list_groups());
+        assert_send(cluster.fetch_group_offsets("g"));
+        assert_send(cluster.commit_group_offsets("g", &[]));
     }
 }

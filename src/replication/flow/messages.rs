@@ -137,7 +137,7 @@ pub struct RecoverJob {
 }
 
 /// Why a partition could not be taken over.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum RecoveryFailure {
     /// It is tried again.
     Later(String),

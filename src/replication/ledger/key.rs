@@ -44,7 +44,9 @@ impl SegmentName {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LedgerKey {
     Flow,
-    Owner,
+    Owner {
+        owner: OwnerId,
+    },
     Lane,
     Checkpoint {
         topic: String,
@@ -69,7 +71,10 @@ impl LedgerKey {
         let mut bytes = Vec::new();
         match self {
             Self::Flow => bytes.push(FLOW),
-            Self::Owner => bytes.push(OWNER),
+            Self::Owner { owner } => {
+                bytes.push(OWNER);
+                owner.put(&mut bytes);
+            }
             Self::Lane => bytes.push(LANE),
             Self::Checkpoint {
                 topic,
@@ -108,7 +113,9 @@ impl LedgerKey {
         let mut reader = Reader::new(bytes);
         let key = match reader.u8()? {
             FLOW => Self::Flow,
-            OWNER => Self::Owner,
+            OWNER => Self::Owner {
+                owner: OwnerId::read(&mut reader)?,
+            },
             LANE => Self::Lane,
             CHECKPOINT => {
                 let (topic, partition) = topic_partition(&mut reader)?;

@@ -4,13 +4,13 @@
 //! | key | value |
 //! |---|---|
 //! | `Flow` | whose ledger this is: the clusters' ids, the number of lanes |
-//! | `Owner` | which instance of kferry holds the lane |
+//! | `Owner(owner)` | that an instance of kferry holds the lane, or has given it up |
 //! | `Lane` | the producer that new mappings of the lane begin with |
 //! | `Checkpoint(topic, partition, owner)` | how far the partition has come, and how its next batch would be written |
 //! | `Segment(topic, partition, source start, owner)` | a piece of the partition's offset map |
 //! | `Group(group, topic, partition)` | which offset was written for a consumer group |
 //!
-//! Checkpoints and segments carry their writer in the key, so that what an instance writes late, after another has taken
+//! Owners, checkpoints and segments carry their writer in the key, so that what an instance writes late, after another has taken
 //! over, replaces nothing. Whatever an instance wrote was true when it wrote it: a reader takes the checkpoint of the
 //! highest generation, and the segments of all.
 //!
@@ -114,7 +114,7 @@ impl LedgerRecord {
     pub fn key(&self) -> LedgerKey {
         match self.clone() {
             Self::Flow(_) => LedgerKey::Flow,
-            Self::Owner(_) => LedgerKey::Owner,
+            Self::Owner(record) => LedgerKey::Owner { owner: record.owner },
             Self::Lane(_) => LedgerKey::Lane,
             Self::Checkpoint {
                 topic,
@@ -159,7 +159,7 @@ impl LedgerRecord {
         };
         Ok(match key {
             LedgerKey::Flow => Self::Flow(FlowRecord::decode(value)?),
-            LedgerKey::Owner => Self::Owner(OwnerRecord::decode(value)?),
+            LedgerKey::Owner { owner } => Self::Owner(OwnerRecord::decode(owner, value)?),
             LedgerKey::Lane => Self::Lane(LaneRecord::decode(value)?),
             LedgerKey::Checkpoint {
                 topic,

@@ -14,7 +14,7 @@ pub struct FlowRecord {
     pub lanes: i32,
 }
 
-/// Who holds a lane. Of several the last one in the log does.
+/// Who holds a lane. Of several the one of the highest generation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnerRecord {
     pub owner: OwnerId,
@@ -93,16 +93,13 @@ impl FlowRecord {
 
 impl OwnerRecord {
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![FORMAT];
-        self.owner.put(&mut bytes);
-        bytes.push(u8::from(self.released));
-        bytes
+        vec![FORMAT, u8::from(self.released)]
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, LedgerError> {
+    pub fn decode(owner: OwnerId, bytes: &[u8]) -> Result<Self, LedgerError> {
         let mut reader = versioned(bytes)?;
         let record = Self {
-            owner: OwnerId::read(&mut reader)?,
+            owner,
             released: flag(&mut reader)?,
         };
         end(&reader)?;

@@ -211,8 +211,9 @@ impl LaneWriter {
 }
 
 fn note_rival(rival: &mut Option<OwnerId>, owner: OwnerId, record: &LedgerRecord) {
+    // An older one that writes late has not read so far what is before it.
     if let LedgerRecord::Owner(record) = record
-        && record.owner != owner
+        && record.owner.generation > owner.generation
     {
         *rival = Some(record.owner);
     }

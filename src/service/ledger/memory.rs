@@ -46,6 +46,7 @@ impl Remembered {
 /// What the ledger says of a lane as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LaneMemory {
+    /// Of the highest generation.
     pub owner: Option<OwnerRecord>,
     pub producer: Option<LaneRecord>,
 }
@@ -82,7 +83,8 @@ pub struct LedgerRecords {
 #[derive(Debug, Default)]
 pub(super) struct Loading {
     flow: Option<FlowRecord>,
-    lanes: BTreeMap<i32, LaneMemory>,
+    owners: BTreeMap<i32, BTreeMap<OwnerId, OwnerRecord>>,
+    producers: BTreeMap<i32, LaneRecord>,
     partitions: HashMap<(String, i32), PartitionRecords>,
     groups: BTreeMap<(String, String, i32), GroupRecord>,
     highest_generation: i32,
@@ -103,9 +105,9 @@ impl Loading {
             LedgerRecord::Flow(record) => self.flow = Some(record),
             LedgerRecord::Owner(record) => {
                 self.note(record.owner);
-                self.lanes.entry(lane).or_default().owner = Some(record);
+                self.owners.entry(lane).or_default().insert(record.owner, record);
             }
-            LedgerRecord::Lane(record) => self.lanes.entry(lane).or_default().producer = Some(record),
+            LedgerRecord::Lane(record) => drop(self.producers.insert(lane, record)),
             LedgerRecord::Checkpoint {
                 topic,
                 partition,
@@ -136,7 +138,7 @@ impl Loading {
             } => {
                 self.groups.insert((group, topic, partition), record);
             }
-            LedgerRecord::Gone(key) => self.forget(key),
+            LedgerRecord::Gone(key) => self.forget(lane, key),
         }
     }
 
@@ -144,9 +146,10 @@ impl Loading {
         self.highest_generation = self.highest_generation.max(owner.generation);
     }
 
-    fn forget(&mut self, key: LedgerKey) {
+    fn forget(&mut self, lane: i32, key: LedgerKey) {
         match key {
-            LedgerKey::Flow | LedgerKey::Owner | LedgerKey::Lane => {} // Nobody takes these back.
+            LedgerKey::Flow | LedgerKey::Lane => {} // Nobody takes these back.
+            LedgerKey::Owner { owner } => drop(self.owners.entry(lane).or_default().remove(&owner)),
             LedgerKey::Checkpoint {
                 topic,
                 partition,
@@ -185,11 +188,26 @@ impl Loading {
         }
     }
 
-    pub(super) fn finish(self) -> LedgerMemory {
+    /// All owners of a lane that are in the ledger, but for one.
+    pub(super) fn owners_besides(&self, lane: i32, owner: OwnerId) -> impl Iterator<Item = OwnerId> + '_ {
+        let owners = self.owners.get(&lane).into_iter().flat_map(BTreeMap::keys).copied();
+        owners.filter(move |other| *other != owner)
+    }
+
+    /// What a flow goes on from. `owner` is whoever reads this; what is told of owners is of those before.
+    pub(super) fn finish(self, owner: OwnerId) -> LedgerMemory {
         let partitions = self.partitions.into_iter();
+        let mut lanes: BTreeMap<i32, LaneMemory> = BTreeMap::new();
+        for (lane, owners) in self.owners {
+            let before = owners.into_values().filter(|record| record.owner != owner).next_back();
+            lanes.entry(lane).or_default().owner = before;
+        }
+        for (lane, producer) in self.producers {
+            lanes.entry(lane).or_default().producer = Some(producer);
+        }
         LedgerMemory {
             flow: self.flow,
-            lanes: self.lanes,
+            lanes,
             partitions: partitions
                 .filter_map(|(key, records)| Some((key, records.finish()?)))
                 .collect(),

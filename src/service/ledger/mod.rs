@@ -24,7 +24,7 @@ use self::task::{Command, LedgerTask};
 use super::topics::{all, exists};
 use crate::cluster::{Cluster, Isolation, NewTopic, OffsetSpec, TopicSelection};
 use crate::protocol::error_code::ErrorCode;
-use crate::replication::ledger::{DEFAULT_LANES, FlowRecord, LedgerRecord, OwnerId, OwnerRecord};
+use crate::replication::ledger::{DEFAULT_LANES, FlowRecord, LedgerKey, LedgerRecord, OwnerId, OwnerRecord};
 
 /// Waits between the attempts to write a ledger's first records. A topic is there before its replicas are.
 const FIRST_WRITE_WAITS_MS: [u64; 7] = [50, 100, 200, 400, 800, 1600, 3200];
@@ -68,7 +68,7 @@ impl LedgerStore {
             owner,
             commands,
         };
-        Ok((store, opening.loading.finish()))
+        Ok((store, opening.loading.finish(owner)))
     }
 
     pub fn topic(&self) -> &Arc<str> {
@@ -179,7 +179,7 @@ impl Opening {
                     target_cluster_id: self.target.cluster_id().to_owned(),
                     lanes: partitions,
                 };
-                self.write_first(0, LedgerRecord::Flow(flow)).await?;
+                self.write_first(0, vec![LedgerRecord::Flow(flow)]).await?;
                 Ok(partitions)
             }
         }
@@ -194,7 +194,11 @@ impl Opening {
             };
             let record = OwnerRecord { owner, released: false };
             for index in 0..self.writers.len() {
-                self.write_first(index, LedgerRecord::Owner(record)).await?;
+                let lane = self.writers[index].lane();
+                let older = self.loading.owners_besides(lane, owner);
+                let gone = older.map(|owner| LedgerRecord::Gone(LedgerKey::Owner { owner }));
+                let records = [LedgerRecord::Owner(record)].into_iter().chain(gone).collect();
+                self.write_first(index, records).await?;
             }
             if self.loading.highest_generation() < owner.generation {
                 return Ok(owner);
@@ -203,10 +207,10 @@ impl Opening {
     }
 
     /// Checkpoints are tried again by the flow. There is none yet.
-    async fn write_first(&mut self, index: usize, record: LedgerRecord) -> Result<(), LedgerStoreError> {
+    async fn write_first(&mut self, index: usize, records: Vec<LedgerRecord>) -> Result<(), LedgerStoreError> {
         let writer = &mut self.writers[index];
         let (lane, loading) = (writer.lane(), &mut self.loading);
-        let mut records: &[LedgerRecord] = &[record];
+        let mut records = &records[..];
         let mut waits = FIRST_WRITE_WAITS_MS.into_iter();
         loop {
             match writer.write(records, |record| loading.take(lane, record)).await {

@@ -215,17 +215,7 @@ impl Recovering {
     async fn begin(&self, lane: i32, cases: Vec<Case>) {
         let producer = match self.lane_producer(lane).await {
             Ok(producer) => producer,
-            Err(failure) => {
-                let cause = match failure {
-                    RecoveryFailure::Later(cause) => cause,
-                    _ => "the lane has no producer".to_owned(),
-                };
-                for case in cases {
-                    self.report(case.index, Err(RecoveryFailure::Later(cause.clone())))
-                        .await;
-                }
-                return;
-            }
+            Err(failure) => return self.report_all(cases.iter(), &failure).await,
         };
         for Case { index, known, .. } in cases {
             let recovered = Recovered {
@@ -258,8 +248,13 @@ impl Recovering {
             .ledger
             .write(BTreeMap::from([(lane, vec![LedgerRecord::Lane(record)])]))
             .await;
-        if let Some(Err(error)) = written.into_values().next() {
-            return Err(later(&error));
+        match written.into_values().next() {
+            Some(Err(LedgerStoreError::Superseded { by, .. })) => {
+                let generation = by.generation;
+                return Err(RecoveryFailure::Stop(Stopped::Superseded { generation }));
+            }
+            Some(Err(error)) => return Err(later(&error)),
+            Some(Ok(())) | None => {}
         }
         self.producers.set(lane, record);
         Ok(record)
@@ -271,23 +266,9 @@ impl Recovering {
             tracing::info!(topic = %route.topic, partition = route.partition, ?reason, "fencing older writers");
         }
         let indices = cases.iter().map(|(case, _)| case.index).collect();
-        let fenced = match self.fence(lane, indices).await {
-            Ok(fenced) => match self.keep_producer(lane, &fenced).await {
-                Ok(_) => Ok(fenced),
-                Err(failure) => Err(failure),
-            },
-            Err(failure) => Err(failure),
-        };
-        let fenced = match fenced {
+        let fenced = match self.fence_and_keep(lane, indices).await {
             Ok(fenced) => fenced,
-            Err(failure) => {
-                let RecoveryFailure::Later(cause) = failure else { return };
-                for (case, _) in cases {
-                    self.report(case.index, Err(RecoveryFailure::Later(cause.clone())))
-                        .await;
-                }
-                return;
-            }
+            Err(failure) => return self.report_all(cases.iter().map(|(case, _)| case), &failure).await,
         };
         self.wait_for_old_producers(&cases, &fenced).await;
         for (case, _) in cases {
@@ -296,6 +277,19 @@ impl Recovering {
                 false => Err(RecoveryFailure::Later("the partition could not be fenced".to_owned())),
             };
             self.report(case.index, outcome).await;
+        }
+    }
+
+    async fn fence_and_keep(&self, lane: i32, indices: Vec<usize>) -> Result<Fenced, RecoveryFailure> {
+        let fenced = self.fence(lane, indices).await?;
+        self.keep_producer(lane, &fenced).await?;
+        Ok(fenced)
+    }
+
+    /// One failure for all.
+    async fn report_all(&self, cases: impl Iterator<Item = &Case>, failure: &RecoveryFailure) {
+        for case in cases {
+            self.report(case.index, Err(failure.clone())).await;
         }
     }
 

@@ -1,0 +1,95 @@
+//! Brokers are killed and come back, on either side, in the middle of a copy.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::data::{Age, Data, report};
+use crate::kafka::{KafkaCluster, Version, eventually, shared};
+use crate::rounds;
+
+const KILLS: usize = 3;
+const RATE: &str = "1MB";
+
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    Source,
+    Target,
+}
+
+fn killed(side: Side, version: Version, age: Age) {
+    let other = shared(match version {
+        Version::V4 => Version::V3,
+        _ => Version::V4,
+    });
+    for round in 0..rounds() {
+        let own = KafkaCluster::start(version, &[]);
+        let (source, target) = match side {
+            Side::Source => (&own, other),
+            Side::Target => (other, &own),
+        };
+        let name = format!("broker-{side:?}-{age:?}-{}-{round}", version.release()).to_lowercase();
+        let mut data = Data::write(&name, source, age);
+        let running = data.copy(source, target).arg("--max-rate", RATE).start();
+        let mut before = 0;
+        for _ in 0..KILLS {
+            eventually("some arrive", || data.arrived(target) > before + 1500);
+            own.kill();
+            sleep(Duration::from_millis(fastrand::u64(0..1500)));
+            own.start_again();
+            before = data.arrived(target);
+        }
+
+        let outcome = running.wait();
+
+        assert_eq!(
+            outcome.summary().text("/guarantee"),
+            "exactly-once",
+            "{}",
+            outcome.stderr
+        );
+        let records = data.assert_exactly_once(source, target);
+        report(
+            "brokers killed",
+            target,
+            records,
+            &format!("{KILLS} kills of the {side:?}, records {age:?}"),
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs Apache Kafka (Java 17 and Maven)"]
+fn a_target_of_4_that_is_killed_has_new_records_once() {
+    killed(Side::Target, Version::V4, Age::New);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka (Java 17 and Maven)"]
+fn a_target_of_3_that_is_killed_has_new_records_once() {
+    killed(Side::Target, Version::V3, Age::New);
+}
+
+/// It forgets who wrote them.
+#[test]
+#[ignore = "needs Apache Kafka (Java 17 and Maven)"]
+fn a_target_of_4_that_is_killed_has_old_records_once() {
+    killed(Side::Target, Version::V4, Age::Old);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka (Java 17 and Maven)"]
+fn a_target_of_3_that_is_killed_has_old_records_once() {
+    killed(Side::Target, Version::V3, Age::Old);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka (Java 17 and Maven)"]
+fn a_source_of_4_that_is_killed_is_copied_once() {
+    killed(Side::Source, Version::V4, Age::New);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka (Java 17 and Maven)"]
+fn a_source_of_3_that_is_killed_is_copied_once() {
+    killed(Side::Source, Version::V3, Age::New);
+}
