@@ -1,11 +1,10 @@
 //! Brokers are killed and come back, on either side, in the middle of a copy.
 
-use std::thread::sleep;
 use std::time::Duration;
 
 use crate::data::{Age, Data, report};
 use crate::kafka::{KafkaCluster, Version, eventually, shared};
-use crate::rounds;
+use crate::{pause, rounds};
 
 const KILLS: usize = 3;
 const RATE: &str = "1MB";
@@ -34,7 +33,7 @@ fn killed(side: Side, version: Version, age: Age) {
         for _ in 0..KILLS {
             eventually("some arrive", || data.arrived(target) > before + 1500);
             own.kill();
-            sleep(Duration::from_millis(fastrand::u64(0..1500)));
+            pause(Duration::from_millis(fastrand::u64(0..1500)));
             own.start_again();
             before = data.arrived(target);
         }

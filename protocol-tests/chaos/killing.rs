@@ -1,11 +1,10 @@
 //! kferry is killed, again and again, at any moment.
 
-use std::thread::sleep;
 use std::time::Duration;
 
 use crate::data::{Age, Data, report};
 use crate::kafka::{Version, shared};
-use crate::rounds;
+use crate::{pause, rounds};
 
 const KILLS: usize = 20;
 
@@ -21,7 +20,7 @@ fn killed(source: Version, target: Version, age: Age) {
         while kills < KILLS {
             let running = data.copy(source, target).arg("--max-rate", RATE).start();
             // From 5 ms to 3 s, all magnitudes alike.
-            sleep(Duration::from_secs_f64(0.005 * 600_f64.powf(fastrand::f64())));
+            pause(Duration::from_secs_f64(0.005 * 600_f64.powf(fastrand::f64())));
             running.kill();
             kills += 1;
         }

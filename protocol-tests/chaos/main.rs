@@ -24,3 +24,9 @@ fn rounds() -> usize {
         Err(_) => 1,
     }
 }
+
+/// What happens at a moment that chance chooses, and to whoever sleeps, has no event to wait for.
+#[expect(clippy::disallowed_methods, reason = "chance chooses the moment")]
+fn pause(time: std::time::Duration) {
+    std::thread::sleep(time);
+}

@@ -1,11 +1,10 @@
 //! Two kferrys on one flow: one that was stopped and wakes up, two that start together.
 
-use std::thread::sleep;
 use std::time::Duration;
 
 use crate::data::{Age, Data, report};
 use crate::kafka::{Signal, Version, eventually, shared};
-use crate::rounds;
+use crate::{pause, rounds};
 
 const RATE: &str = "1MB";
 
@@ -25,7 +24,7 @@ fn woken(target: Version) {
         eventually("some arrive", || data.arrived(target) > 1000);
         sleeper.signal(Signal::Stop);
         let successor = data.copy(source, target).arg("--max-rate", RATE).start();
-        sleep(SLEEP);
+        pause(SLEEP);
         sleeper.signal(Signal::Continue);
 
         let outcome = successor.wait();
@@ -52,7 +51,7 @@ fn started_together(target: Version) {
         let name = format!("together-{}-{round}", target.version().release());
         let mut data = Data::write(&name, source, Age::New);
         let one = data.copy(source, target).start();
-        sleep(Duration::from_millis(fastrand::u64(0..300)));
+        pause(Duration::from_millis(fastrand::u64(0..300)));
         let other = data.copy(source, target).start();
 
         let outcomes = [one.wait_unverified(), other.wait_unverified()];

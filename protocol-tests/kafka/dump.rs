@@ -1,6 +1,5 @@
 //! What a judge saw in a topic, and the comparison of two topics.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
@@ -92,14 +91,6 @@ impl Dump {
     /// Only the records that `keep` says.
     pub(crate) fn filter(mut self, keep: impl Fn(&Record) -> bool) -> Self {
         self.0.retain(keep);
-        self
-    }
-
-    /// The first of each record, for topics in which no two have the same key.
-    pub(crate) fn without_repeats(mut self) -> Self {
-        let mut seen = HashSet::new();
-        self.0
-            .retain(|record| seen.insert((record.partition, record.key.clone())));
         self
     }
 }

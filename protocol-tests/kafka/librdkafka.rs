@@ -1,7 +1,8 @@
 //! The second judge: librdkafka, by way of its Python package.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use super::dump::{Dump, Isolation};
 use super::{Cluster, tools};
@@ -26,6 +27,46 @@ pub(crate) fn group(cluster: &dyn Cluster, topic: &str, records: usize) {
         "librdkafka_group.py",
         &[&cluster.bootstrap(), topic, &records.to_string()],
     );
+}
+
+/// A member of a group that has read, and stays until it is dismissed.
+pub(crate) struct Member {
+    process: Child,
+    /// Partition and offset of each record that it has read.
+    pub(crate) read: Vec<(i32, i64)>,
+}
+
+impl Member {
+    /// Joins, reads so many records, or all with 0, and commits.
+    pub(crate) fn join(cluster: &dyn Cluster, topic: &str, group: &str, count: usize) -> Self {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("protocol-tests/kafka");
+        let mut process = Command::new(tools::python())
+            .arg(scripts.join("librdkafka_consume.py"))
+            .args([&cluster.bootstrap(), topic, group, &count.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Python starts");
+        let output = process.stdout.take().expect("a pipe");
+        let parse = |line: String| {
+            let (partition, offset) = line.split_once(' ').expect("two numbers");
+            (
+                partition.parse().expect("a partition"),
+                offset.parse().expect("an offset"),
+            )
+        };
+        let lines = BufReader::new(output).lines();
+        let read = lines.map(|line| parse(line.expect("text"))).collect();
+        Self { process, read }
+    }
+
+    /// Leaves the group.
+    pub(crate) fn dismiss(mut self) -> Vec<(i32, i64)> {
+        drop(self.process.stdin.take());
+        let status = self.process.wait().expect("it can be waited for");
+        assert!(status.success(), "the member fails: {status}");
+        self.read
+    }
 }
 
 fn run(script: &str, args: &[&str]) {

@@ -22,7 +22,7 @@ mod tools;
 pub(crate) use cluster::{KafkaCluster, shared};
 pub(crate) use dump::{Dump, Isolation, Record, Timestamps, assert_same};
 pub(crate) use judge::{Judge, Produce};
-pub(crate) use librdkafka::{dump as librdkafka, group as librdkafka_group};
+pub(crate) use librdkafka::{Member, dump as librdkafka, group as librdkafka_group};
 pub(crate) use process::{Signal, signal};
 pub(crate) use tools::{scratch, target_dir};
 

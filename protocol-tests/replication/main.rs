@@ -8,10 +8,12 @@
 mod kafka;
 
 mod faults;
+mod groups;
 mod judges;
 mod kferry;
 mod limits;
 mod losses;
+mod offsets;
 mod pair;
 mod records;
 mod refusals;
@@ -21,4 +23,5 @@ mod sizes;
 mod timestamps;
 mod topics;
 mod transactions;
+mod verifying;
 mod wire_faults;

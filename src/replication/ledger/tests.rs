@@ -1,3 +1,5 @@
+//! Ledger records, written and read.
+
 use proptest::prelude::*;
 use uuid::Uuid;
 

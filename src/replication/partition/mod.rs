@@ -15,7 +15,9 @@
 //! that it got first. A lost answer is [`ProduceOutcome::Unknown`], never a failure: it is never followed by a guess, but by
 //! `Recovering`, which forgets what was sent and asks the target. Only what was refused for certain is sent again.
 
+mod checkpointing;
 mod fetching;
+mod messages;
 mod producing;
 mod recovering;
 #[cfg(test)]
@@ -23,119 +25,25 @@ pub(in crate::replication) mod tests;
 mod trouble;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use uuid::Uuid;
 
 pub use self::fetching::SourceLog;
+pub use self::messages::{
+    FetchTrouble, Incident, OnChange, OutgoingBatch, PartitionCheckpoint, PartitionStart, Policies, ProduceOutcome,
+    Progress,
+};
 use self::trouble::Trouble;
-use super::ledger::{Checkpoint, LedgerKey, OwnerId, SegmentName};
+use super::ledger::{LedgerKey, SegmentName};
 use super::prepare::PreparedBatch;
 use super::recovery::Beginning;
 use super::stopped::Stopped;
-use crate::offsets::{OffsetPair, Segment, SourceOffset, TargetOffset};
-use crate::protocol::error_code::ErrorCode;
-use crate::record::HEADER_LEN;
+use crate::offsets::{Segment, SourceOffset, TargetOffset};
 
 /// Batches of a partition that may be unacknowledged: a leader remembers the last five of a producer, and recognises
 /// no older one as a repetition (KIP-98).
 pub const MAX_UNACKED: usize = 5;
-
-/// What becomes of a partition whose source has changed under it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnChange {
-    #[default]
-    Stop,
-    /// Goes on with what there is, and says what is lost.
-    Continue,
-}
-
-/// What to do when the source is not what it was (`kferry.on.gap`, `kferry.on.truncation`, `kferry.on.recreation`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Policies {
-    pub gap: OnChange,
-    pub truncation: OnChange,
-    pub recreation: OnChange,
-    /// Where the target may come to hold a record twice, stop instead.
-    pub exactly_once: bool,
-}
-
-/// Names and ids, and where the copy begins and ends.
-#[derive(Debug, Clone)]
-pub struct PartitionStart {
-    pub topic: Arc<str>,
-    pub target_topic: Arc<str>,
-    pub partition: i32,
-    pub source_topic_id: Uuid,
-    pub target_topic_id: Uuid,
-    pub position: SourceOffset,
-    /// The leader epoch of the last batch below `position`, or -1.
-    pub leader_epoch: i32,
-    /// Just past what the target has acknowledged, or where its log ends if nothing was copied so far.
-    pub target_next: TargetOffset,
-    /// Where to stop; `None` to follow.
-    pub end: Option<SourceOffset>,
-    /// The source topic is compacted, as far as is known.
-    pub is_compacted: bool,
-    /// The source topic or the target topic is.
-    pub is_cleaned: bool,
-    /// The target keeps the times that it is given.
-    pub keeps_time: bool,
-    pub beginning: Beginning,
-    /// The last owner has given the partition up: nothing of its can come late.
-    pub is_quiet: bool,
-    /// The mapping that the copy goes on under; of a new partition the lane's producer.
-    pub producer_id: i64,
-    pub producer_epoch: i16,
-    pub next_sequence: i32,
-    /// Where the flow began with this partition.
-    pub flow_start: OffsetPair,
-    pub cuts: Vec<OffsetPair>,
-    pub owner: OwnerId,
-    /// The last segment of the offset map in the ledger.
-    pub segment: Segment,
-    /// The segments before it, by their beginning.
-    pub segments: Vec<SegmentName>,
-    /// What the ledger says of the partition and the first checkpoint takes the place of.
-    pub superseded: Vec<LedgerKey>,
-    pub policies: Policies,
-}
-
-/// One batch to be produced: the patched header and the payload that it came with.
-#[derive(Debug, Clone)]
-pub struct OutgoingBatch {
-    pub partition: usize,
-    pub sequence: i32,
-    pub header: [u8; HEADER_LEN],
-    pub payload: Bytes,
-}
-
-/// What became of a batch that was sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProduceOutcome {
-    Acked {
-        base_offset: TargetOffset,
-    },
-    Refused {
-        code: ErrorCode,
-        message: Option<String>,
-    },
-    /// No answer came: the batch may be in the target's log or not.
-    Unknown {
-        cause: String,
-    },
-}
-
-/// What a fetch error asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FetchTrouble {
-    /// The leader is elsewhere, or not ready.
-    Leader,
-    /// The offset is not in the source's log: ask where the log begins and ends.
-    OutOfRange,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -172,40 +80,6 @@ struct Unacked {
     batch: PreparedBatch,
     sequence: i32,
     sent: Sent,
-}
-
-/// What was copied by one ack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Progress {
-    pub records: u64,
-    pub patched: u64,
-    pub reencoded: u64,
-}
-
-/// What an operator has to know of a partition that goes on. Ranges are from the first and to the second, exclusive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Incident {
-    /// The source no longer has these offsets; they were not copied.
-    Gap(SourceOffset, SourceOffset),
-    /// The source's log was cut back to the first offset; the target holds what it had up to the second.
-    Truncated(SourceOffset, SourceOffset),
-    /// The source's topic was created anew; the target holds what it had up to this offset.
-    Recreated(SourceOffset),
-    /// May be on the target twice: the target has records of ours that could not be found at the source again.
-    PerhapsRepeated(SourceOffset, SourceOffset),
-    /// On the target somebody else has written.
-    ForeignRecords(TargetOffset, TargetOffset),
-    /// Records were found on the target that were not known to be there.
-    Found { records: u64, position: SourceOffset },
-}
-
-/// What a checkpoint of the partition writes to the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartitionCheckpoint {
-    pub checkpoint: Checkpoint,
-    pub segments: Vec<Segment>,
-    /// What holds no longer, once the rest is written.
-    pub gone: Vec<LedgerKey>,
 }
 
 /// The state of one partition.
@@ -462,83 +336,5 @@ impl PartitionReplicator {
             self.acked_position <= self.fetch_position,
             "acked past what was fetched"
         );
-    }
-
-    /// What the ledger should say now, if that is not what it says.
-    pub fn poll_checkpoint(&mut self) -> Option<PartitionCheckpoint> {
-        match &mut self.phase {
-            Phase::AwaitingLedger { writing } => *writing = true,
-            _ if self.checkpointed == Some(self.acked_position) => return None,
-            // A mapping is put down as a whole, when the recovery is done.
-            Phase::Recovering { .. } if self.beginning != Beginning::Remembered => return None,
-            _ => {}
-        }
-        self.drop_segments_below_log_start();
-        let mut segments = std::mem::take(&mut self.full_segments);
-        if !self.open_segment.is_empty() {
-            segments.push(self.open_segment.clone());
-        }
-        self.checkpointed = Some(self.acked_position);
-        Some(PartitionCheckpoint {
-            checkpoint: Checkpoint {
-                target_topic: self.start.target_topic.to_string(),
-                source_topic_id: self.start.source_topic_id,
-                target_topic_id: self.start.target_topic_id,
-                start: self.start.flow_start,
-                source_position: self.acked_position,
-                source_leader_epoch: self.acked_epoch,
-                target_next: self.target_next,
-                producer_id: self.producer.0,
-                producer_epoch: self.producer.1,
-                next_sequence: self.acked_sequence,
-                cuts: self.start.cuts.clone(),
-            },
-            segments,
-            gone: std::mem::take(&mut self.gone),
-        })
-    }
-
-    /// The newest checkpoint is in the ledger.
-    pub fn handle_checkpointed(&mut self) {
-        if self.phase == (Phase::AwaitingLedger { writing: true }) {
-            self.phase = Phase::Streaming;
-            self.beginning = Beginning::Remembered;
-        }
-    }
-
-    /// The ledger did not take it: the next checkpoint writes it again.
-    pub fn handle_checkpoint_failed(&mut self, mut written: PartitionCheckpoint) {
-        written
-            .segments
-            .retain(|segment| segment.start() != self.open_segment.start());
-        written.segments.append(&mut self.full_segments);
-        self.full_segments = written.segments;
-        written.gone.append(&mut self.gone);
-        self.gone = written.gone;
-        self.checkpointed = None;
-        if let Phase::AwaitingLedger { writing } = &mut self.phase {
-            *writing = false;
-        }
-    }
-
-    /// What the source no longer has needs no translation.
-    fn drop_segments_below_log_start(&mut self) {
-        while let Some(name) = self.closed_segments.front() {
-            if name.end > self.source_log_start {
-                return;
-            }
-            self.gone.push(name.key(&self.start.topic, self.start.partition));
-            self.closed_segments.pop_front();
-        }
-    }
-
-    /// Nothing is added to the open segment any more.
-    fn close_segment(&mut self) {
-        let segment = std::mem::take(&mut self.open_segment);
-        if let (Some(start), Some(end)) = (segment.start(), segment.end()) {
-            let owner = self.start.owner;
-            self.closed_segments.push_back(SegmentName { start, owner, end });
-            self.full_segments.push(segment);
-        }
     }
 }

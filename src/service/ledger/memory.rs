@@ -199,7 +199,7 @@ impl Loading {
         let partitions = self.partitions.into_iter();
         let mut lanes: BTreeMap<i32, LaneMemory> = BTreeMap::new();
         for (lane, owners) in self.owners {
-            let before = owners.into_values().filter(|record| record.owner != owner).next_back();
+            let before = owners.into_values().rfind(|record| record.owner != owner);
             lanes.entry(lane).or_default().owner = before;
         }
         for (lane, producer) in self.producers {

@@ -3,37 +3,33 @@
 //! In this order, so that nothing is written before everything that can be refused has been: connect, compare the
 //! clusters, choose topics, open the ledger, create what is missing, find each partition's start and end, run.
 
-use std::collections::{BTreeMap, HashMap};
+mod starting;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::watch;
-use uuid::Uuid;
 
+use self::starting::{Survey, flow_partitions};
 use super::flow_map::{FlowMap, FlowMapError};
 use super::groups::{self, GroupRow};
-use super::ledger::{LaneMemory, LedgerMemory, LedgerStore, LedgerStoreError, Partitions, Remembered};
+use super::ledger::{LedgerMemory, LedgerStore, LedgerStoreError, Partitions};
 use super::now;
 use super::progress::Progress;
 use super::recovering::LaneProducers;
 use super::runner::{FlowOutcome, FlowRunner, RunError, asked_to_stop};
-use super::topics::{all, apply, batch_configs, source_topics, target_partitions};
-use crate::cluster::{
-    BufferPool, Cluster, ClusterConfig, ClusterError, CoordinatorKind, Isolation, ListedOffset, Metadata, OffsetSpec,
-};
+use super::topics::{apply, source_topics, target_partitions};
+use crate::cluster::{BufferPool, Cluster, ClusterConfig, ClusterError, CoordinatorKind};
 use crate::config::Patterns;
-use crate::offsets::{OffsetPair, Segment, SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
-use crate::reconcile::configs::BatchConfigs;
 use crate::reconcile::topics::{SourceTopic, TopicChange, TopicSelection, plan_topics};
 use crate::replication::budget::Budget;
-use crate::replication::flow::{FlowLimits, FlowPartition, FlowReplicator};
-use crate::replication::ledger::{lane_of, lane_transactional_id, ledger_topic};
-use crate::replication::partition::{OnChange, PartitionStart, Policies};
+use crate::replication::flow::{FlowLimits, FlowReplicator};
+use crate::replication::ledger::{lane_transactional_id, ledger_topic};
+use crate::replication::partition::Policies;
 use crate::replication::rate::RateLimit;
-use crate::replication::recovery::Beginning;
-use crate::replication::stopped::{Stopped, chain};
+use crate::replication::stopped::chain;
 
 /// How long a side may fail without a break before a copy that has an end gives up on a partition.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -342,213 +338,4 @@ fn refuse_unknown_configs(topics: &[SourceTopic], changes: &[TopicChange]) -> Re
         }
     }
     Ok(())
-}
-
-type Offsets = HashMap<(Arc<str>, i32), ListedOffset>;
-
-/// What both sides say of the partitions before the copy begins.
-struct Survey {
-    source: Arc<Metadata>,
-    target: Arc<Metadata>,
-    /// Last stable offsets: where the copy ends.
-    stable: Offsets,
-    /// High watermarks: past them lies nothing that a checkpoint could rightly name.
-    ends: Offsets,
-    starts: Offsets,
-    target_ends: Offsets,
-    batch_configs: HashMap<String, BatchConfigs>,
-}
-
-impl Survey {
-    async fn take(
-        source: &Cluster,
-        target: &Cluster,
-        topics: &[SourceTopic],
-        request: &CopyRequest,
-    ) -> Result<Self, ClusterError> {
-        let partitions_of = |name: fn(&SourceTopic) -> &String| -> Vec<(Arc<str>, i32)> {
-            let topics = topics
-                .iter()
-                .map(|topic| (Arc::<str>::from(name(topic).as_str()), topic.partitions));
-            topics
-                .flat_map(|(name, count)| (0..count).map(move |partition| (Arc::clone(&name), partition)))
-                .collect()
-        };
-        let ours = partitions_of(|topic| &topic.name);
-        let theirs = partitions_of(|topic| &topic.target_name);
-        let target_names: Vec<String> = topics.iter().map(|topic| topic.target_name.clone()).collect();
-        let target_metadata = target.await_leaders(target_names.clone()).await?;
-
-        let (committed, all_written) = (
-            OffsetSpec::Latest(Isolation::ReadCommitted),
-            OffsetSpec::Latest(Isolation::ReadUncommitted),
-        );
-        let stable = all(source.list_offsets(ours.clone(), committed).await)?;
-        let ends = all(source.list_offsets(ours.clone(), all_written).await)?;
-        let starts = match request.start {
-            StartFrom::Earliest => all(source.list_offsets(ours, OffsetSpec::Earliest).await)?,
-            StartFrom::Latest => stable.clone(),
-            StartFrom::Timestamp(ms) => all(source.list_offsets(ours, OffsetSpec::Timestamp(ms)).await)?,
-        };
-        Ok(Self {
-            source: source.metadata(),
-            target: target_metadata,
-            stable,
-            ends,
-            starts,
-            target_ends: all(target.list_offsets(theirs, all_written).await)?,
-            batch_configs: batch_configs(target, target_names).await,
-        })
-    }
-
-    fn source_id(&self, topic: &str) -> Uuid {
-        self.source.topics.get(topic).map_or(Uuid::nil(), |topic| topic.id)
-    }
-
-    fn target_id(&self, topic: &str) -> Uuid {
-        self.target.topics.get(topic).map_or(Uuid::nil(), |topic| topic.id)
-    }
-}
-
-fn flow_partitions(
-    topics: &[SourceTopic],
-    survey: &Survey,
-    lanes: &BTreeMap<i32, LaneMemory>,
-    ledger: &LedgerStore,
-    mut memory: Partitions,
-    request: &CopyRequest,
-) -> Vec<FlowPartition> {
-    let is_released = |lane: i32| {
-        lanes
-            .get(&lane)
-            .and_then(|lane| lane.owner)
-            .is_some_and(|owner| owner.released)
-    };
-    let mut partitions = Vec::new();
-    for topic in topics {
-        let (name, target_name) = (
-            Arc::<str>::from(topic.name.as_str()),
-            Arc::<str>::from(topic.target_name.as_str()),
-        );
-        let default = BatchConfigs::from_entries([]);
-        let configs = survey.batch_configs.get(&topic.target_name).copied().unwrap_or(default);
-        for partition in 0..topic.partitions {
-            let remembered = memory.remove(&(topic.name.clone(), partition));
-            let key = (Arc::clone(&name), partition);
-            let target_end = survey
-                .target_ends
-                .get(&(Arc::clone(&target_name), partition))
-                .map_or(0, |end| end.offset);
-            let stable = survey.stable[&key].offset;
-            // No record at or after the timestamp: begin at the end.
-            let begin = survey.starts.get(&key).map_or(stable, |start| start.offset);
-            let position = SourceOffset(if begin < 0 { stable } else { begin });
-            let target_next = TargetOffset(target_end);
-            let mut start = PartitionStart {
-                topic: Arc::clone(&name),
-                target_topic: Arc::clone(&target_name),
-                partition,
-                source_topic_id: survey.source_id(&name),
-                target_topic_id: survey.target_id(&target_name),
-                position,
-                leader_epoch: -1,
-                target_next,
-                end: (!request.follow).then_some(SourceOffset(stable)),
-                is_compacted: topic.is_compacted,
-                is_cleaned: topic.is_compacted || configs.is_compacted,
-                keeps_time: !configs.is_log_append_time,
-                beginning: Beginning::New,
-                is_quiet: true,
-                producer_id: -1,
-                producer_epoch: -1,
-                next_sequence: 0,
-                flow_start: OffsetPair {
-                    source: position,
-                    target: target_next,
-                },
-                cuts: Vec::new(),
-                owner: ledger.owner(),
-                segment: Segment::default(),
-                segments: Vec::new(),
-                superseded: Vec::new(),
-                policies: request.policies,
-            };
-            let stopped = remembered.and_then(|remembered| {
-                start.is_quiet = is_released(lane_of(&topic.name, partition, ledger.lanes()));
-                resume(&mut start, remembered, survey.ends[&key].offset)
-            });
-            partitions.push(FlowPartition {
-                start,
-                stopped,
-                max_batch_bytes: configs.max_message_bytes,
-                keep_append_time: !configs.is_log_append_time,
-            });
-        }
-    }
-    partitions
-}
-
-/// Goes on where the ledger says, unless either side has changed under it: that is never healed in silence. What retention
-/// has taken of the source is found by the first fetch.
-fn resume(start: &mut PartitionStart, remembered: Remembered, log_end: i64) -> Option<Stopped> {
-    start.superseded = remembered.superseded_by_the_next(&start.topic, start.partition);
-    let Remembered {
-        checkpoint,
-        segment,
-        segment_owner,
-        segments,
-        ..
-    } = remembered;
-    let position = checkpoint.source_position;
-    let target_log_end = start.target_next;
-    let target_topic_id = start.target_topic_id;
-    let source_topic_id = start.source_topic_id;
-    start.beginning = Beginning::Remembered;
-    start.position = position;
-    start.leader_epoch = checkpoint.source_leader_epoch;
-    start.target_next = checkpoint.target_next;
-    start.flow_start = checkpoint.start;
-    (start.producer_id, start.producer_epoch) = (checkpoint.producer_id, checkpoint.producer_epoch);
-    start.next_sequence = checkpoint.next_sequence;
-    start.cuts = checkpoint.cuts;
-    let open = segment_owner.zip(segment.start());
-    start.segments = segments;
-    start.segments.retain(|name| open != Some((name.owner, name.start)));
-    // The map may go further than the position: another owner had come further, or a crash parted two batches.
-    start.segment = segment.cut(position, checkpoint.target_next);
-    let other = |before: Uuid, now: Uuid| !before.is_nil() && !now.is_nil() && before != now;
-    if other(checkpoint.target_topic_id, target_topic_id) {
-        Some(Stopped::TargetRecreated)
-    } else if target_log_end < checkpoint.target_next {
-        Some(Stopped::TargetTruncated {
-            expected: checkpoint.target_next,
-            log_end: target_log_end,
-        })
-    } else if other(checkpoint.source_topic_id, source_topic_id) {
-        if start.policies.recreation == OnChange::Stop {
-            return Some(Stopped::SourceRecreated);
-        }
-        begin_again(start, SourceOffset(0));
-        None
-    } else if position.0 > log_end {
-        if start.policies.truncation == OnChange::Stop {
-            let log_end = SourceOffset(log_end);
-            return Some(Stopped::SourceTruncated { position, log_end });
-        }
-        begin_again(start, SourceOffset(log_end));
-        None
-    } else {
-        None
-    }
-}
-
-/// By policy, with a source that has become another.
-fn begin_again(start: &mut PartitionStart, position: SourceOffset) {
-    tracing::error!(
-        topic = %start.topic, partition = start.partition,
-        "the source is not what it was: the target holds what it had up to offset {}, the copy goes on at {position}",
-        start.position
-    );
-    start.beginning = Beginning::Restart;
-    (start.position, start.leader_epoch) = (position, -1);
 }
