@@ -84,6 +84,11 @@ pub enum Stopped {
          copied, so where the copy came to can't be known; without exactly-once the copy goes on from {from}"
     )]
     Unmatched { from: SourceOffset, to: SourceOffset },
+    #[error(
+        "target: where the topic's log stands may not be asked ({}): give the principal READ and DESCRIBE on the target \
+         topic", code.name()
+    )]
+    TargetUnreadable { code: ErrorCode },
     #[error("another kferry has taken over this flow (generation {generation}): only one may run it")]
     Superseded { generation: i32 },
     #[error("target: the topic was deleted and created anew (its id changed), copied records are gone")]

@@ -236,3 +236,112 @@ impl PartitionRecords {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::offsets::{OffsetPair, Run, TargetOffset};
+
+    fn owner(generation: i32) -> OwnerId {
+        OwnerId {
+            generation,
+            instance: 7,
+        }
+    }
+
+    fn checkpoint(generation: i32, position: i64) -> LedgerRecord {
+        let zero = OffsetPair {
+            source: SourceOffset(0),
+            target: TargetOffset(0),
+        };
+        LedgerRecord::Checkpoint {
+            topic: "t".into(),
+            partition: 0,
+            owner: owner(generation),
+            checkpoint: Checkpoint {
+                target_topic: "t".into(),
+                source_topic_id: Uuid::nil(),
+                target_topic_id: Uuid::nil(),
+                start: zero,
+                source_position: SourceOffset(position),
+                source_leader_epoch: -1,
+                target_next: TargetOffset(position),
+                producer_id: 1,
+                producer_epoch: 0,
+                next_sequence: 0,
+                cuts: Vec::new(),
+            },
+        }
+    }
+
+    fn segment(generation: i32, start: i64, count: i64) -> LedgerRecord {
+        let mut segment = Segment::default();
+        segment.push(Run {
+            source_start: SourceOffset(start),
+            target_start: TargetOffset(start),
+            count,
+        });
+        LedgerRecord::Segment {
+            topic: "t".into(),
+            partition: 0,
+            owner: owner(generation),
+            segment,
+        }
+    }
+
+    fn held(generation: i32, released: bool) -> LedgerRecord {
+        let owner = owner(generation);
+        LedgerRecord::Owner(OwnerRecord { owner, released })
+    }
+
+    fn loaded(records: Vec<LedgerRecord>) -> Loading {
+        let mut loading = Loading::default();
+        records.into_iter().for_each(|record| loading.take(0, record));
+        loading
+    }
+
+    #[test]
+    fn what_an_older_owner_writes_late_does_not_count() {
+        let memory = loaded(vec![
+            held(1, false),
+            checkpoint(1, 10),
+            held(2, false),
+            checkpoint(2, 20),
+            segment(2, 10, 10),
+            checkpoint(1, 12),
+            segment(1, 0, 12),
+            held(1, true),
+        ])
+        .finish(owner(3));
+        let remembered = &memory.partitions[&("t".to_owned(), 0)];
+        assert_eq!(remembered.checkpoint.source_position, SourceOffset(20));
+        assert_eq!(remembered.segment_owner, Some(owner(2)));
+        assert_eq!(remembered.segments.len(), 2, "the map is of both");
+        let before = memory.lanes[&0].owner.expect("somebody held it");
+        assert_eq!((before.owner, before.released), (owner(2), false));
+    }
+
+    #[test]
+    fn what_was_taken_back_is_gone() {
+        let gone = |record: LedgerRecord| LedgerRecord::Gone(record.key());
+        let memory = loaded(vec![
+            checkpoint(1, 10),
+            segment(1, 0, 10),
+            checkpoint(2, 20),
+            gone(checkpoint(1, 10)),
+            gone(segment(1, 0, 10)),
+        ])
+        .finish(owner(3));
+        let remembered = &memory.partitions[&("t".to_owned(), 0)];
+        assert_eq!(remembered.checkpoints, [owner(2)]);
+        assert!(remembered.segments.is_empty() && remembered.segment.is_empty());
+    }
+
+    #[test]
+    fn the_next_owner_is_above_all_who_have_written() {
+        let loading = loaded(vec![held(1, true), checkpoint(4, 10)]);
+        assert_eq!(loading.highest_generation(), 4);
+    }
+}

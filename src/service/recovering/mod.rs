@@ -14,8 +14,9 @@ use tokio::sync::mpsc;
 use self::fencing::Fenced;
 use super::ledger::{LedgerStore, LedgerStoreError};
 use super::routes::Routes;
-use crate::cluster::{Cluster, Isolation, OffsetSpec};
+use crate::cluster::{Cluster, ClusterError, Isolation, OffsetSpec};
 use crate::offsets::{SourceOffset, TargetOffset};
+use crate::protocol::error_code::ErrorCode;
 use crate::protocol::fetch_response::EpochEnd;
 use crate::replication::flow::{Event, RecoverJob, RecoveryFailure};
 use crate::replication::ledger::{LaneRecord, LedgerRecord, lane_transactional_id};
@@ -77,6 +78,14 @@ type Outcome = Result<Recovered, RecoveryFailure>;
 
 fn later(error: &dyn std::error::Error) -> RecoveryFailure {
     RecoveryFailure::Later(chain(error))
+}
+
+/// What a question to a leader of the target has come to.
+fn unasked(error: &ClusterError) -> RecoveryFailure {
+    match error.code() {
+        Some(code @ ErrorCode::TopicAuthorizationFailed) => RecoveryFailure::Stop(Stopped::TargetUnreadable { code }),
+        _ => later(error),
+    }
 }
 
 impl Recovering {
@@ -193,7 +202,7 @@ impl Recovering {
                     .map(|producer| (producer.producer_epoch, producer.last_sequence))),
                 // Brokers before 2.8: the log itself has to tell.
                 Err(error) if error.is_unsupported() => self.last_in_log(index, &known, high_watermark).await,
-                Err(error) => Err(later(&error)),
+                Err(error) => Err(unasked(&error)),
             };
             match producer {
                 Ok(producer) => cases.push(Case {
