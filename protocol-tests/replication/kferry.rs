@@ -91,6 +91,10 @@ impl Running {
         self.process.wait().expect("it can be waited for");
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().expect("it can be asked").is_some()
+    }
+
     /// Waits for its end. Where it says that all is copied, that is compared record by record.
     #[track_caller]
     pub(crate) fn wait(self) -> Outcome {
