@@ -73,7 +73,8 @@ impl PartitionReplicator {
         self.producer = (recovered.producer_id, recovered.producer_epoch);
         (self.next_sequence, self.acked_sequence) = (recovered.next_sequence, recovered.next_sequence);
         self.is_known_to_leader = recovered.is_known_to_leader;
-        self.last_ack = Some(now);
+        // What a dead incarnation has copied is not of this run.
+        let is_of_this_run = self.last_ack.replace(now).is_some();
         (self.is_refused, self.is_quiet, self.in_doubt) = (false, false, false);
         self.failures = 0;
         self.target_trouble.clear();
@@ -88,7 +89,7 @@ impl PartitionReplicator {
             false => Phase::Streaming,
         };
         Progress {
-            records: records as u64,
+            records: if is_of_this_run { records as u64 } else { 0 },
             ..Progress::default()
         }
     }
@@ -192,7 +193,7 @@ mod tests {
             is_known_to_leader: true,
             ..as_known(&known)
         };
-        partition.handle_recovered(later, found);
+        assert_eq!(partition.handle_recovered(later, found).records, 4);
         assert_eq!(partition.fetch_position(), SourceOffset(6));
         let written = partition.poll_checkpoint().expect("the position has moved");
         assert_eq!(written.segments[0].runs(), [run(0, 0, 6)]);
