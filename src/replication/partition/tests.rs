@@ -60,18 +60,7 @@ pub(in crate::replication) fn remembered(end: i64) -> PartitionStart {
 
 /// The target has what the ledger says, and no more.
 pub(in crate::replication) fn as_known(known: &Known) -> Recovered {
-    Recovered {
-        position: known.position,
-        leader_epoch: known.leader_epoch,
-        target_next: known.target_next,
-        producer_id: known.producer_id,
-        producer_epoch: known.producer_epoch,
-        next_sequence: known.next_sequence,
-        runs: Vec::new(),
-        is_new_mapping: false,
-        is_known_to_leader: false,
-        perhaps_repeated: None,
-    }
+    Recovered::as_known(known, false)
 }
 
 /// A partition whose leader has not acked anything so far.

@@ -162,6 +162,24 @@ pub struct Recovered {
     pub perhaps_repeated: Option<(SourceOffset, SourceOffset)>,
 }
 
+impl Recovered {
+    /// Exactly where the checkpoint says.
+    pub fn as_known(known: &Known, is_known_to_leader: bool) -> Self {
+        Self {
+            position: known.position,
+            leader_epoch: known.leader_epoch,
+            target_next: known.target_next,
+            producer_id: known.producer_id,
+            producer_epoch: known.producer_epoch,
+            next_sequence: known.next_sequence,
+            runs: Vec::new(),
+            is_new_mapping: false,
+            is_known_to_leader,
+            perhaps_repeated: None,
+        }
+    }
+}
+
 /// How many sequence numbers lie between two, which wrap from 2³¹-1 to 0.
 pub fn sequence_distance(from: i32, to: i32) -> i32 {
     to.wrapping_sub(from) & i32::MAX

@@ -130,7 +130,7 @@ impl Recovering {
                 situation,
             } = case;
             let outcome = match decide(&known, &situation) {
-                Takeover::Resume { is_known_to_leader } => Ok(resume(&known, is_known_to_leader)),
+                Takeover::Resume { is_known_to_leader } => Ok(Recovered::as_known(&known, is_known_to_leader)),
                 Takeover::Count(written) => self.count(&case, written).await,
                 Takeover::Begin => {
                     begun.push(case);
@@ -232,7 +232,7 @@ impl Recovering {
                 producer_epoch: producer.producer_epoch,
                 next_sequence: 0,
                 is_new_mapping: true,
-                ..resume(&known, false)
+                ..Recovered::as_known(&known, false)
             };
             self.report(index, Ok(recovered)).await;
         }
@@ -312,7 +312,7 @@ impl Recovering {
             producer_epoch: fenced.producer.1,
             next_sequence: 0,
             is_new_mapping: true,
-            ..resume(known, fenced.is_transactional)
+            ..Recovered::as_known(known, fenced.is_transactional)
         };
         if known.beginning != Beginning::Remembered {
             return Ok(recovered);
@@ -344,22 +344,6 @@ impl Recovering {
 
     fn transactional_id(&self, lane: i32) -> String {
         lane_transactional_id(self.ledger.topic(), lane)
-    }
-}
-
-/// Where the checkpoint says.
-fn resume(known: &Known, is_known_to_leader: bool) -> Recovered {
-    Recovered {
-        position: known.position,
-        leader_epoch: known.leader_epoch,
-        target_next: known.target_next,
-        producer_id: known.producer_id,
-        producer_epoch: known.producer_epoch,
-        next_sequence: known.next_sequence,
-        runs: Vec::new(),
-        is_new_mapping: false,
-        is_known_to_leader,
-        perhaps_repeated: None,
     }
 }
 

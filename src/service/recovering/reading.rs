@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Case, Outcome, Recovering, diverged, later, resume};
+use super::{Case, Outcome, Recovering, diverged, later};
 use crate::cluster::{Cluster, Isolation};
 use crate::offsets::{Run, SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
@@ -65,7 +65,7 @@ impl Recovering {
             target_next,
             next_sequence: known.next_sequence.wrapping_add(written) & i32::MAX,
             runs: walk.runs(&stretches),
-            ..resume(known, true)
+            ..Recovered::as_known(known, true)
         })
     }
 
