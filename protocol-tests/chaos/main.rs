@@ -7,7 +7,6 @@
 #[path = "../kafka/mod.rs"]
 mod kafka;
 #[path = "../replication/kferry.rs"]
-#[allow(dead_code, reason = "each test binary uses its part")]
 mod kferry;
 
 mod brokers;

@@ -1,5 +1,7 @@
 //! Runs the binary under test.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::PathBuf;
