@@ -4,7 +4,7 @@
 //! same failure. Dials of one slot keep a growing distance, whether the one before failed or led to a connection that
 //! soon ended.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::{locked, now};
 
 /// What a connection is used for. A fetch that waits for data blocks everything behind it, and a large produce request
 /// delays it: so each has connections of its own, as many as the caller numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
     Fetch(usize),
     Produce(usize),
@@ -26,7 +26,7 @@ pub enum Purpose {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Connections(Mutex<HashMap<(i32, Purpose), Arc<Slot>>>);
+pub(super) struct Connections(Mutex<BTreeMap<(i32, Purpose), Arc<Slot>>>);
 
 impl Connections {
     pub(super) fn slot(&self, broker_id: i32, purpose: Purpose, backoff: impl FnOnce() -> Backoff) -> Arc<Slot> {

@@ -116,6 +116,8 @@ pub struct FlowReplicator {
     /// Lanes with a recovery under way. A fence is the whole lane's, so there is one at a time.
     recovering: BTreeSet<i32>,
     draining: bool,
+    /// Another instance has the flow. What it writes into the ledger is newer than whatever we know.
+    superseded: bool,
     totals: Totals,
     newly_stopped: Vec<usize>,
     incidents: Vec<(usize, Incident)>,
@@ -184,6 +186,7 @@ impl FlowReplicator {
             unrecovered: BTreeMap::new(),
             recovering: BTreeSet::new(),
             draining: false,
+            superseded: false,
             totals: Totals::default(),
             newly_stopped,
             incidents: Vec::new(),
@@ -210,7 +213,8 @@ impl FlowReplicator {
 
     /// Nothing of ours can come to the target late: whoever owns the flow next need not reckon with it.
     pub fn is_quiet(&self) -> bool {
-        self.members.iter().all(|member| member.replicator.is_quiet())
+        // Whoever is superseded has not written down how far it came.
+        !self.superseded && self.members.iter().all(|member| member.replicator.is_quiet())
     }
 
     /// Stops fetching; what is on its way to the target still arrives.
@@ -265,9 +269,12 @@ impl FlowReplicator {
                         replicator.stop(Stopped::Superseded { generation })
                     });
                 }
-                self.dirty.clear(); // What the other one writes is newer.
+                self.superseded = true;
             }
             Event::Checkpointed { failed, .. } => self.handle_checkpointed(now, failed),
+        }
+        if self.superseded {
+            self.dirty.clear();
         }
     }
 

@@ -267,6 +267,44 @@ fn whoever_is_superseded_stops_and_writes_nothing_more() {
 }
 
 #[test]
+fn a_checkpoint_that_came_too_late_is_not_tried_again() {
+    let now = start_of_time();
+    let mut flow = flow(FlowLimits::for_memory(64 << 20, 1, 8));
+    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
+        panic!("a fetch is due")
+    };
+    answer_fetch(&mut flow, now, job, 1);
+    let Some(Action::Produce(job)) = next_job(&mut flow, now) else {
+        panic!("a batch is due")
+    };
+    let base_offset = TargetOffset(1000);
+    let acked = vec![(0, job.batches[0].sequence, ProduceOutcome::Acked { base_offset })];
+    flow.handle(
+        now,
+        Event::Produced {
+            slot: job.slot,
+            outcomes: acked,
+        },
+    );
+    while flow.poll_action(now).is_some() {}
+    let later = now + Duration::from_secs(1);
+    let checkpoint = std::iter::from_fn(|| flow.poll_action(later)).find_map(|action| match action {
+        Action::Checkpoint(job) => Some(job),
+        _ => None,
+    });
+
+    flow.handle(later, Event::Superseded { generation: 3 });
+    let failed = checkpoint.expect("what was acked is written down");
+    flow.handle(later, Event::Checkpointed { failed, cause: None });
+
+    assert!(flow.is_finished());
+    assert!(
+        !flow.is_quiet(),
+        "nobody may believe the last checkpoint to be the last word"
+    );
+}
+
+#[test]
 fn a_lane_is_recovered_once_at_a_time() {
     let now = start_of_time();
     let mut flow = flow(FlowLimits::for_memory(64 << 20, 1, 8));

@@ -121,6 +121,8 @@ pub struct Cluster {
     connections: BTreeMap<ConnectionId, Connection>,
     next_connection: u64,
     next_producer_id: i64,
+    /// Shifts which broker is whose coordinator; without one nobody is anybody's.
+    first_coordinator: Option<usize>,
     random: Random,
     now_ms: i64,
 
@@ -177,6 +179,7 @@ impl Cluster {
             connections: BTreeMap::new(),
             next_connection: 0,
             next_producer_id: 0,
+            first_coordinator: Some(0),
             now_ms: 0,
             parked: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -250,11 +253,13 @@ impl Cluster {
     }
 
     /// Where clients have to look for the coordinator of a group or a transactional id.
-    fn coordinator_of(&self, key: &str) -> Option<i32> {
+    pub fn coordinator_of(&self, key: &str) -> Option<i32> {
+        let first = self.first_coordinator?;
         let hash = key
             .bytes()
             .fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
-        self.brokers.keys().nth(hash % self.brokers.len().max(1)).copied()
+        let place = hash.wrapping_add(first) % self.brokers.len().max(1);
+        self.brokers.keys().nth(place).copied()
     }
 
     /// As in KRaft, any broker takes what is meant for the controller.

@@ -111,6 +111,16 @@ impl Cluster {
         }
     }
 
+    /// Makes the next broker the coordinator of whatever a broker coordinates. What the coordinators know goes with them.
+    pub fn move_coordinators(&mut self) {
+        self.first_coordinator = Some(self.first_coordinator.map_or(0, |first| first + 1));
+    }
+
+    /// Nothing has a coordinator until they move.
+    pub fn lose_coordinators(&mut self) {
+        self.first_coordinator = None;
+    }
+
     /// Deletes a topic; `false` if there is none of that name.
     pub fn delete_topic(&mut self, name: &str) -> bool {
         let Some(topic) = self.topics.remove(name) else {
@@ -273,6 +283,25 @@ mod tests {
         client.end("x", new, true);
         let zombie = client.produce("t", 0, batch_with(stamped(old.0, old.1, 2), &["c"]));
         assert_eq!(code(zombie.error_code), ErrorCode::InvalidProducerEpoch);
+    }
+
+    #[test]
+    fn a_transaction_goes_on_under_the_next_coordinator() {
+        let mut client = TestClient::of(2);
+        client.create_topic("t", 1, &[]);
+        let first = client.cluster.coordinator_of("x").unwrap();
+        client.connection = client.cluster.connect(first);
+        let identity = client.begin("x", "t", 0);
+
+        client.cluster.lose_coordinators();
+        assert_eq!(client.cluster.coordinator_of("x"), None);
+        assert_eq!(client.end_txn("x", identity, true), ErrorCode::NotCoordinator);
+        client.cluster.move_coordinators();
+        client.cluster.move_coordinators();
+
+        assert_eq!(client.end_txn("x", identity, true), ErrorCode::NotCoordinator);
+        client.connection = client.cluster.connect(3 - first);
+        assert_eq!(client.end_txn("x", identity, true), ErrorCode::None);
     }
 
     #[test]

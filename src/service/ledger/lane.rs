@@ -37,6 +37,8 @@ pub(super) struct LaneWriter {
     in_doubt: Option<Bytes>,
     /// Everything below was read, or written by us.
     seen: i64,
+    /// Another owner's record lies behind ours.
+    rival: Option<OwnerId>,
     bytes_read: u64,
 }
 
@@ -50,6 +52,7 @@ impl LaneWriter {
             next_sequence: 0,
             in_doubt: None,
             seen,
+            rival: None,
             bytes_read: 0,
         }
     }
@@ -78,24 +81,33 @@ impl LaneWriter {
         Ok(())
     }
 
-    /// Writes records of which none may lie behind another owner's record: that one has the lane now.
+    /// Writes records of which none may lie behind another owner's record: that one has the lane now, for good.
     pub(super) async fn write_as(&mut self, owner: OwnerId, records: &[LedgerRecord]) -> Result<(), LedgerStoreError> {
+        self.refuse_rival()?;
         let mut rival = None;
-        self.write(records, |record| note_rival(&mut rival, owner, &record))
-            .await?;
-        self.refuse_rival(rival)
+        let written = self
+            .write(records, |record| note_rival(&mut rival, owner, &record))
+            .await;
+        self.rival = rival;
+        self.refuse_rival()?;
+        written
     }
 
     /// Reads what others have written below `end`.
     pub(super) async fn confirm(&mut self, owner: OwnerId, end: i64) -> Result<(), LedgerStoreError> {
+        self.refuse_rival()?;
         let mut rival = None;
-        self.read_to(end, &mut |record| note_rival(&mut rival, owner, &record))
-            .await?;
-        self.refuse_rival(rival)
+        let read = self
+            .read_to(end, &mut |record| note_rival(&mut rival, owner, &record))
+            .await;
+        self.rival = rival;
+        self.refuse_rival()?;
+        read
     }
 
-    fn refuse_rival(&self, rival: Option<OwnerId>) -> Result<(), LedgerStoreError> {
-        match rival {
+    /// What lies behind a rival's record is read once, but the rival stays.
+    fn refuse_rival(&self) -> Result<(), LedgerStoreError> {
+        match self.rival {
             Some(by) => Err(LedgerStoreError::Superseded {
                 topic: Arc::clone(&self.topic),
                 by,
@@ -213,7 +225,8 @@ impl LaneWriter {
 fn note_rival(rival: &mut Option<OwnerId>, owner: OwnerId, record: &LedgerRecord) {
     // An older one that writes late has not read so far what is before it.
     if let LedgerRecord::Owner(record) = record
-        && record.owner.generation > owner.generation
+        && record.owner != owner
+        && record.owner.generation >= owner.generation
     {
         *rival = Some(record.owner);
     }
@@ -245,4 +258,29 @@ fn batches(records: &[LedgerRecord], timestamp_ms: i64) -> Result<Vec<Bytes>, Le
         batches.push(builder.build()?);
     }
     Ok(batches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::ledger::OwnerRecord;
+
+    #[test]
+    fn only_an_owner_that_is_not_older_is_a_rival() {
+        let owner = |generation, instance| OwnerId { generation, instance };
+        let rival_of = |ours, record_of| {
+            let record = LedgerRecord::Owner(OwnerRecord {
+                owner: record_of,
+                released: false,
+            });
+            let mut rival = None;
+            note_rival(&mut rival, ours, &record);
+            rival
+        };
+        let ours = owner(2, 7);
+        assert_eq!(rival_of(ours, ours), None);
+        assert_eq!(rival_of(ours, owner(1, 9)), None);
+        assert_eq!(rival_of(ours, owner(2, 9)), Some(owner(2, 9)));
+        assert_eq!(rival_of(ours, owner(3, 9)), Some(owner(3, 9)));
+    }
 }

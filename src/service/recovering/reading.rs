@@ -116,7 +116,9 @@ impl Recovering {
         let mut tail = TargetTail::new(known.target_next, producers, Some(with_time));
         self.read_tail(*index, &mut tail, end).await?;
         let sent = tail.sent(known.producer_id, known.producer_epoch, known.next_sequence);
-        let mut matching = Matching::new(tail.records(), sent, known.is_cleaned, with_time);
+        // Retention, too, takes from the source what lies on the target.
+        let is_cleaned = known.is_cleaned || situation.source_log_start > known.position;
+        let mut matching = Matching::new(tail.records(), sent, is_cleaned, with_time);
         let (mut position, mut epoch) = (known.position.max(situation.source_log_start), known.leader_epoch);
         let mut source = self.source_reader(*index);
         let mut empty = 0;
