@@ -15,7 +15,6 @@ use crate::world::{EPOCH_MS, FIRST_PORT};
 
 /// One cluster and the links to it.
 pub(crate) struct SimulatedCluster {
-    pub(crate) end: End,
     pub(crate) core: Cluster,
     links: BTreeMap<ConnectionId, LinkId>,
     /// When the core was last looked after: a deadline that it still names is not due again at once.
@@ -30,7 +29,6 @@ impl SimulatedCluster {
             port: FIRST_PORT + u16::try_from(broker).expect("few brokers"),
         };
         Self {
-            end,
             core: Cluster::new(settings, (0..brokers).map(address)),
             links: BTreeMap::new(),
             polled_at: -1,

@@ -157,10 +157,6 @@ impl Coverage {
             .filter_map(|((of, _), count)| (*of == kind).then_some(count))
             .sum()
     }
-
-    pub(crate) fn total(&self) -> u64 {
-        self.0.values().sum()
-    }
 }
 
 impl fmt::Display for Coverage {

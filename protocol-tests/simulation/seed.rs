@@ -60,8 +60,4 @@ impl Random {
         let drawn = (low + self.0.f64() * (high - low)).exp() as i64;
         drawn.clamp(range.start, range.end - 1)
     }
-
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
-        self.0.shuffle(items);
-    }
 }

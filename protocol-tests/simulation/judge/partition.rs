@@ -178,11 +178,6 @@ impl PartitionJudge {
         self.copies.push(-1);
     }
 
-    /// A record that was aborted.
-    pub(crate) fn abort(&mut self, seen: Seen) {
-        self.aborted.insert(seen.id, seen);
-    }
-
     pub(crate) fn look_at_target(&mut self, log: &PartitionLog) -> Result<(), Violation> {
         if log.end_offset() == self.target_scanned {
             return Ok(());
