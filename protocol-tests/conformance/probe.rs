@@ -186,7 +186,7 @@ impl Probe {
     ) -> impl Future<Output = Result<Bytes, ClusterError>> + use<> {
         let answer = self
             .connection
-            .send(api, version, Duration::ZERO, |correlation_id, client_id| {
+            .send(api, version, Duration::ZERO, None, |correlation_id, client_id| {
                 let mut out = vec![0; frame::LENGTH_PREFIX];
                 frame::put_request_header(&mut out, api, version, correlation_id, client_id);
                 out.extend_from_slice(body);

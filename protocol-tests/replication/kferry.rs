@@ -87,10 +87,11 @@ impl Running {
         signal(&self.process, which);
     }
 
-    /// As `kill -9`.
-    pub(crate) fn kill(mut self) {
+    /// As `kill -9`. Returns what it had to say until then.
+    pub(crate) fn kill(mut self) -> String {
         self.process.kill().expect("kferry is still there to be killed");
         self.process.wait().expect("it can be waited for");
+        fs::read_to_string(self.scratch.join("stderr")).expect("what it wrote")
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {

@@ -127,7 +127,7 @@ impl Sandboxes {
             .connection(broker, Purpose::Produce(0))
             .await
             .expect("a connection");
-        let produced = produce(&connection, vec![topic], Duration::from_secs(30))
+        let produced = produce(&connection, vec![topic], Duration::from_secs(30), None)
             .await
             .expect("an answer");
         assert!(

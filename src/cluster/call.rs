@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::protocol::{Decodable, Request, StrBytes};
+use tokio::time::Instant;
 
 use super::error::{ClusterError, Malformed};
 use super::wire::{Answer, Wire};
@@ -42,11 +43,12 @@ impl Caller {
         api: ApiKey,
         version: i16,
         held: Duration,
+        send_before: Option<Instant>,
         encode: impl FnOnce(i32, &str) -> Segments,
     ) -> Answer {
         let timeout = self.request_timeout.saturating_add(held);
         let encode = |correlation_id| encode(correlation_id, &self.client_id);
-        self.wire.send(api, version, timeout, encode)
+        self.wire.send(api, version, timeout, send_before, encode)
     }
 
     /// Sends a message and returns the body of the answer.
@@ -66,7 +68,7 @@ impl Caller {
                 reason: format!("{reason:#}"),
             })?;
         let encode = |correlation_id, client_id: &str| whole_frame(api, version, correlation_id, client_id, &body);
-        self.send(api, version, held, encode).body().await
+        self.send(api, version, held, None, encode).body().await
     }
 
     /// Decodes the body of an answer, all of it.

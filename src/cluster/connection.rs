@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 use kafka_protocol::protocol::Request;
+use tokio::time::Instant;
 
 use super::api_versions::{self, ApiVersions};
 use super::call::{Caller, api_key};
@@ -94,15 +95,17 @@ impl Connection {
     }
 
     /// Queues a request that `encode` writes, given a correlation id and the client id. Its place is that in the order
-    /// of the calls, whenever the answer is waited for. `held` is for how long the broker may hold the answer back.
+    /// of the calls, whenever the answer is waited for. `held` is for how long the broker may hold the answer back. What could not
+    /// be sent before `send_before` is not sent: [`ClusterError::TooLate`].
     pub fn send(
         &self,
         api: ApiKey,
         version: i16,
         held: Duration,
+        send_before: Option<Instant>,
         encode: impl FnOnce(i32, &str) -> Segments,
     ) -> Answer {
-        self.0.caller.send(api, version, held, encode)
+        self.0.caller.send(api, version, held, send_before, encode)
     }
 
     /// Holds back what is not sent yet, as an answer demanded that the connection could not see by itself.
@@ -270,11 +273,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_has_to_wait_for_too_long_is_not_sent() {
+        let (broker, connection) = connected(|_| Say::Nothing).await;
+        let api = ApiKey::DescribeCluster;
+        connection.throttle(100);
+        let before = crate::cluster::now() + Duration::from_millis(50);
+        let answer = connection.send(api, 0, Duration::ZERO, Some(before), |id, client| {
+            crate::cluster::call::whole_frame(api, 0, id, client, &[0, 0])
+        });
+        let error = answer.body().await.unwrap_err();
+        assert!(matches!(error, ClusterError::TooLate { .. }), "{error}");
+        assert!(broker.asked(api).is_empty() && connection.is_alive());
+    }
+
+    #[tokio::test]
     async fn requests_behind_one_that_is_not_answered_fail_with_it() {
         let (_broker, connection) = connected(|_| Say::Nothing).await;
         let api = ApiKey::DescribeCluster;
         let send = || {
-            connection.send(api, 0, Duration::ZERO, |id, client| {
+            connection.send(api, 0, Duration::ZERO, None, |id, client| {
                 crate::cluster::call::whole_frame(api, 0, id, client, &[0, 0])
             })
         };

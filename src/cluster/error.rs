@@ -177,6 +177,10 @@ pub enum ClusterError {
     #[error("more than {limit} requests wait for {peer}")]
     QueueFull { peer: Peer, api: ApiKey, limit: usize },
 
+    /// There was no use in sending the request any more.
+    #[error("{api:?} for {peer} had to wait for too long, and was not sent")]
+    TooLate { peer: Peer, api: ApiKey },
+
     /// The request could not be written; a mistake of ours.
     #[error("cannot write {api:?} for {peer}: {reason}")]
     Unwritable { peer: Peer, api: ApiKey, reason: String },
@@ -200,7 +204,7 @@ impl ClusterError {
                     Recovery::Backoff
                 }
             }
-            Self::QueueFull { .. } => Recovery::Backoff,
+            Self::QueueFull { .. } | Self::TooLate { .. } => Recovery::Backoff,
             Self::BadAddress { .. }
             | Self::Malformed { .. }
             | Self::UnsupportedVersion { .. }
@@ -228,6 +232,7 @@ impl ClusterError {
             | Self::NoLeader { .. }
             | Self::NoTopic { .. }
             | Self::QueueFull { .. }
+            | Self::TooLate { .. }
             | Self::Unwritable { .. } => false,
         }
     }
@@ -247,6 +252,7 @@ impl ClusterError {
             | Self::UnsupportedVersion { peer, .. }
             | Self::WrongCluster { peer, .. }
             | Self::QueueFull { peer, .. }
+            | Self::TooLate { peer, .. }
             | Self::Unwritable { peer, .. } => peer.side,
         }
     }

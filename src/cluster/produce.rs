@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 use super::call::millis;
 use super::connection::Connection;
@@ -24,7 +25,7 @@ pub struct Produced {
 }
 
 /// Queues a produce request before it returns, so that requests go out in the order of the calls. The broker waits for
-/// the replicas for at most `timeout`.
+/// the replicas for at most `timeout`. What could not be sent before `send_before` is not sent: [`ClusterError::TooLate`].
 ///
 /// # Panics
 ///
@@ -33,6 +34,7 @@ pub fn produce(
     connection: &Connection,
     topics: Vec<ProduceTopic>,
     timeout: Duration,
+    send_before: Option<Instant>,
 ) -> impl Future<Output = Result<Produced, ClusterError>> + Send + use<> {
     let unanswered = Unanswered::new(&topics);
     let request = ProduceRequest {
@@ -42,7 +44,10 @@ pub fn produce(
     let sent = version(connection, &request.topics).map(|version| {
         let encode =
             |correlation_id, client_id: &str| produce_request::encode(version, correlation_id, client_id, &request);
-        (version, connection.send(ApiKey::Produce, version, timeout, encode))
+        (
+            version,
+            connection.send(ApiKey::Produce, version, timeout, send_before, encode),
+        )
     });
     let connection = connection.clone();
     async move {

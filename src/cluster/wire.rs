@@ -13,10 +13,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::buffer_pool::BufferPool;
 use super::error::{ClusterError, ConnectionFailure, Malformed, Peer};
 use super::frame_reader::{FrameReader, io_failure};
+use super::now;
 use super::outgoing::Outgoing;
 use super::throttle::{Throttle, leading_throttle_time_ms};
 use crate::protocol::ApiKey;
@@ -65,6 +67,7 @@ struct State {
 struct Request {
     expected: Expected,
     segments: Segments,
+    send_before: Option<Instant>,
 }
 
 /// An answer that is waited for.
@@ -111,18 +114,21 @@ impl Wire {
     }
 
     /// Queues a request, which `encode` writes around the correlation id that it is given. It is in the queue, in the
-    /// order of the calls, when this returns. `timeout` runs from when the request is the oldest one unanswered.
+    /// order of the calls, when this returns. `timeout` runs from when the request is the oldest one unanswered. What the
+    /// queue still holds at `send_before` is not sent.
     pub(super) fn send(
         &self,
         api: ApiKey,
         version: i16,
         timeout: Duration,
+        send_before: Option<Instant>,
         encode: impl FnOnce(i32) -> Segments,
     ) -> Answer {
         let correlation_id = self.0.next_correlation_id.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         let request = Request {
             segments: encode(correlation_id),
+            send_before,
             expected: Expected {
                 api,
                 version,
@@ -199,7 +205,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
     async fn run(mut self, sent: mpsc::Sender<Expected>) {
         let failure = tokio::select! {
             biased;
-            failure = self.requests.write(&self.state, &sent) => failure,
+            failure = self.requests.write(&self.state, &self.peer, &sent) => failure,
             failure = self.answers.read(&self.state, &self.peer) => failure,
             () = self.state.close.notified() => ConnectionFailure::Closed("it is no longer used"),
         };
@@ -249,6 +255,11 @@ impl Expected {
         let _ = self.reply.send(answer);
     }
 
+    fn miss(self, peer: &Peer) {
+        let (peer, api) = (peer.clone(), self.api);
+        self.answer(Err(ClusterError::TooLate { peer, api }));
+    }
+
     fn lose(self, peer: &Peer, sent: bool, failure: &ConnectionFailure) {
         let error = ClusterError::Disconnected {
             peer: peer.clone(),
@@ -269,7 +280,7 @@ struct Requests<W> {
 }
 
 impl<W: AsyncWrite + Unpin> Requests<W> {
-    async fn write(&mut self, state: &State, sent: &mpsc::Sender<Expected>) -> ConnectionFailure {
+    async fn write(&mut self, state: &State, peer: &Peer, sent: &mpsc::Sender<Expected>) -> ConnectionFailure {
         let mut outgoing = Outgoing::default();
         loop {
             self.held = self.queued.recv().await;
@@ -282,6 +293,10 @@ impl<W: AsyncWrite + Unpin> Requests<W> {
             };
             // What else waits goes out in the same write.
             while let Some(request) = self.held.take().or_else(|| self.queued.try_recv().ok()) {
+                if request.send_before.is_some_and(|at| now() >= at) {
+                    request.expected.miss(peer);
+                    continue;
+                }
                 // Before any byte of it leaves: an answer never comes unexpected.
                 room.send(request.expected);
                 outgoing.push(request.segments);

@@ -18,7 +18,7 @@ pub trait World: fmt::Debug + Send + Sync {
     /// Connects to a broker within a time for all of it.
     fn dial<'a>(&'a self, broker: &'a BrokerAddress, within: Duration) -> Dialling<'a>;
 
-    /// Milliseconds since 1970. Records are stamped with it; nothing is decided by it.
+    /// Milliseconds since 1970. Records are stamped with it, and old ones told from new ones; nothing else is decided by it.
     fn time_ms(&self) -> i64;
 
     fn random(&self) -> u64;

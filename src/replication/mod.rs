@@ -8,6 +8,7 @@
 //! | [`flow`] | which partitions fetch and produce together on which connection, and when |
 //! | [`budget`], [`rate`] | bytes held in memory, bytes taken a second |
 //! | [`recovery`] | where a dead incarnation came to, and how to go on |
+//! | [`forgetting`] | which batches a leader may forget the producer of |
 //! | [`fence`] | shuts out whoever writes under an older epoch |
 //! | [`ledger`] | what is remembered on the target |
 //!
@@ -18,6 +19,7 @@ pub mod budget;
 pub mod fate;
 pub mod fence;
 pub mod flow;
+pub mod forgetting;
 pub mod ledger;
 pub mod partition;
 pub mod prepare;

@@ -84,6 +84,12 @@ pub enum Stopped {
          copied, so where the copy came to can't be known; without exactly-once the copy goes on from {from}"
     )]
     Unmatched { from: SourceOffset, to: SourceOffset },
+    /// A leader that has forgotten a producer takes any batch of its, also behind one that it has just refused.
+    #[error(
+        "target: source offsets {from} to {to} (exclusive) are not there, and later ones are: to have all of them in order, \
+         copy the topic anew under another name"
+    )]
+    TargetIncomplete { from: SourceOffset, to: SourceOffset },
     #[error(
         "target: where the topic's log stands may not be asked ({}): give the principal READ and DESCRIBE on the target \
          topic", code.name()

@@ -32,12 +32,18 @@ pub(super) async fn run_slot(
             .iter()
             .map(|batch| (batch.partition, batch.sequence))
             .collect();
-        let answer = match target
-            .connection(slot.broker, Purpose::Produce(usize::from(slot.connection)))
-            .await
-        {
+        let purpose = Purpose::Produce(usize::from(slot.connection));
+        let answer = match target.connection(slot.broker, purpose).await {
             // Queued here, in the order of the jobs; awaited aside, so that the next can follow.
-            Ok(connection) => Ok(produce(&connection, by_topic(&routes, job.batches), PRODUCE_TIMEOUT)),
+            Ok(connection) => {
+                let topics = by_topic(&routes, job.batches);
+                Ok(produce(
+                    &connection,
+                    topics,
+                    PRODUCE_TIMEOUT,
+                    Some(job.send_before.into()),
+                ))
+            }
             Err(error) => Err(error),
         };
         let (routes, events) = (Arc::clone(&routes), events.clone());

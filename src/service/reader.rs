@@ -8,7 +8,7 @@ use crate::cluster::{
 };
 use crate::protocol::error_code::{ErrorCode, Recovery};
 use crate::protocol::fetch_response::{EpochEnd, FetchedPartition};
-use crate::record::{DecodeLimits, RawBatch, RecordError, ScanError, Scanned, decode, scan};
+use crate::record::{CrcMismatch, DecodeLimits, RawBatch, RecordError, ScanError, Scanned, decode, scan};
 
 const MAX_BYTES: i32 = 4 << 20;
 const MAX_WAIT_MS: i32 = 100;
@@ -38,11 +38,11 @@ pub enum ReadError {
         partition: i32,
         end: EpochEnd,
     },
-    #[error("{topic} partition {partition} holds records that can't be found")]
-    Scan {
+    #[error("a batch of {topic} partition {partition} is damaged")]
+    Damaged {
         topic: Arc<str>,
         partition: i32,
-        source: ScanError,
+        source: Damage,
     },
     #[error("{topic} partition {partition} holds records that can't be read")]
     Record {
@@ -52,14 +52,29 @@ pub enum ReadError {
     },
 }
 
+/// What is wrong with a batch: on its way, or on the broker's disk.
+#[derive(Debug, thiserror::Error)]
+pub enum Damage {
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    #[error(transparent)]
+    Crc(#[from] CrcMismatch),
+    #[error("offsets {base_offset} to {last_offset} where offset {expected} is expected")]
+    Misplaced {
+        base_offset: i64,
+        last_offset: i64,
+        expected: i64,
+    },
+}
+
 impl ReadError {
     /// Whether the same may work a little later.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Cluster(error) => !matches!(error.recovery(), Recovery::None | Recovery::Stop),
             Self::Refused { code, .. } => !matches!(code.recovery(), Recovery::None | Recovery::Stop),
-            Self::NoLeader { .. } => true,
-            Self::Diverged { .. } | Self::Scan { .. } | Self::Record { .. } => false,
+            Self::NoLeader { .. } | Self::Damaged { .. } => true,
+            Self::Diverged { .. } | Self::Record { .. } => false,
         }
     }
 }
@@ -101,10 +116,21 @@ impl PartitionReader {
                             end,
                         });
                     }
-                    (None, ErrorCode::None) => {
-                        self.refusals = 0;
-                        return Ok(fetched);
-                    }
+                    (None, ErrorCode::None) => match check(&fetched, offset) {
+                        Ok(()) => {
+                            self.refusals = 0;
+                            return Ok(fetched);
+                        }
+                        Err(source) => {
+                            let (topic, partition) = (Arc::clone(&self.topic), self.partition);
+                            self.wait_for(ReadError::Damaged {
+                                topic,
+                                partition,
+                                source,
+                            })
+                            .await?;
+                        }
+                    },
                     (None, code) => self.wait_for(self.refused(code)).await?,
                 },
                 // A session leaves out what has not changed.
@@ -170,6 +196,27 @@ impl PartitionReader {
     }
 }
 
+/// Whoever reads here decides by what is read. The checksum of a batch does not cover its base offset: its place has to do.
+fn check(fetched: &FetchedPartition, offset: i64) -> Result<(), Damage> {
+    let mut expected = offset;
+    for scanned in scan(fetched.records.clone()) {
+        let Scanned::Batch(batch) = scanned? else { continue };
+        batch.verify_crc()?;
+        let (base_offset, last_offset) = (batch.header.base_offset(), batch.header.last_offset());
+        // The first batch may begin below the offset that was asked for.
+        let is_behind = base_offset >= expected || (expected == offset && last_offset >= expected);
+        if !is_behind || (fetched.high_watermark >= 0 && last_offset >= fetched.high_watermark) {
+            return Err(Damage::Misplaced {
+                base_offset,
+                last_offset,
+                expected,
+            });
+        }
+        expected = batch.header.next_offset();
+    }
+    Ok(())
+}
+
 /// Gives `visit` the key and value of each record in offsets `from..to`, in order.
 pub async fn read_partition(
     cluster: &Cluster,
@@ -189,10 +236,10 @@ pub async fn read_partition(
         let fetched = reader.fetch(position, -1).await?;
         let before = position;
         for scanned in scan(fetched.records) {
-            let scanned = scanned.map_err(|source| ReadError::Scan {
+            let scanned = scanned.map_err(|source| ReadError::Damaged {
                 topic: Arc::clone(&topic),
                 partition,
-                source,
+                source: source.into(),
             })?;
             let Scanned::Batch(batch) = scanned else { continue }; // A ledger is younger than magic 1.
             visit_batch(&batch, (from, to), &mut visit).map_err(|source| ReadError::Record {

@@ -23,6 +23,7 @@ use crate::replication::flow::{
     Action, CheckpointJob, End, Event, FetchJob, FlowPartition, FlowReplicator, MAX_REQUESTS_IN_FLIGHT, ProduceJob,
     RecoverJob, Slot, Totals,
 };
+use crate::replication::forgetting::WallClock;
 use crate::replication::ledger::{LedgerRecord, OwnerId};
 use crate::replication::partition::{Incident, PartitionCheckpoint};
 use crate::replication::stopped::{Stopped, chain};
@@ -78,6 +79,7 @@ pub struct FlowRunner {
     ledger: LedgerStore,
     routes: Arc<Routes>,
     producers: LaneProducers,
+    clock: WallClock,
     replicator: FlowReplicator,
     fetch_slots: HashMap<Slot, mpsc::Sender<FetchJob>>,
     produce_slots: HashMap<Slot, mpsc::Sender<ProduceJob>>,
@@ -98,6 +100,7 @@ impl FlowRunner {
         target: Cluster,
         ledger: LedgerStore,
         producers: LaneProducers,
+        clock: WallClock,
         partitions: Vec<FlowPartition>,
         start: impl FnOnce(Vec<FlowPartition>) -> FlowReplicator,
     ) -> Self {
@@ -108,6 +111,7 @@ impl FlowRunner {
             ledger,
             routes: Arc::new(Routes::new(&partitions)),
             producers,
+            clock,
             replicator: start(partitions),
             fetch_slots: HashMap::new(),
             produce_slots: HashMap::new(),
@@ -197,6 +201,7 @@ impl FlowRunner {
             ledger: self.ledger.clone(),
             routes: Arc::clone(&self.routes),
             producers: self.producers.clone(),
+            clock: self.clock,
             events: self.events.clone(),
         };
         self.slot_tasks.spawn(recovering.run(job));
@@ -219,13 +224,13 @@ impl FlowRunner {
         });
     }
 
-    /// Tells the next owner that nothing of ours can come late. It is no harm if that can't be written: the next owner
-    /// then finds out by itself.
+    /// Tells the next owner that nothing of ours, or of an earlier owner's, can come late. It is no harm if that can't be
+    /// written: the next owner then finds out by itself.
     async fn release(&self) {
-        if self.replicator.is_quiet()
-            && !self.superseded
-            && let Err(error) = self.ledger.release().await
-        {
+        if !self.replicator.is_quiet() || self.superseded {
+            return;
+        }
+        if let Err(error) = self.ledger.release().await {
             tracing::info!(error = %chain(&error), "the flow could not be given up in the ledger");
         }
     }

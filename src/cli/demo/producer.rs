@@ -215,7 +215,7 @@ async fn send(connection: &Connection, request: &ProduceRequest) -> anyhow::Resu
     let mut body = Vec::new();
     request.encode(&mut body, version)?;
     let held = Duration::from_millis(TIMEOUT_MS as u64);
-    let answer = connection.send(ApiKey::Produce, version, held, |correlation_id, client_id| {
+    let answer = connection.send(ApiKey::Produce, version, held, None, |correlation_id, client_id| {
         let mut out = vec![0; frame::LENGTH_PREFIX];
         frame::put_request_header(&mut out, ApiKey::Produce, version, correlation_id, client_id);
         out.extend_from_slice(&body);

@@ -1,7 +1,7 @@
 //! What goes into a flow and what comes out of it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -127,6 +127,8 @@ pub struct WantedPartition {
 pub struct ProduceJob {
     pub slot: Slot,
     pub batches: Vec<OutgoingBatch>,
+    /// From then on another instance may have the flow: what could not be sent before is not sent.
+    pub send_before: Instant,
 }
 
 /// Partitions of one lane of which has to be found out where the target's log stands.

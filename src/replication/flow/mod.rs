@@ -24,7 +24,7 @@ pub use messages::{
     ProduceJob, RecoverJob, RecoveryFailure, Slot, Totals, WantedPartition,
 };
 
-pub use ownership::LEASE;
+pub use ownership::{LEASE, Tenure};
 
 use self::ownership::Ownership;
 use super::budget::Budget;
@@ -111,6 +111,9 @@ pub struct FlowReplicator {
     checkpointing: BTreeSet<usize>,
     checkpoint_failed: bool,
     ownership: Ownership,
+    /// Source ranges that count if the flow was still ours when they were asked for: whoever is superseded finds gaps where
+    /// another one has copied and retention has come after it.
+    unconfirmed_ranges: BTreeMap<usize, UnconfirmedRange>,
     /// Partitions that want to be recovered, by lane.
     unrecovered: BTreeMap<i32, BTreeSet<usize>>,
     /// Lanes with a recovery under way. A fence is the whole lane's, so there is one at a time.
@@ -121,6 +124,14 @@ pub struct FlowReplicator {
     totals: Totals,
     newly_stopped: Vec<usize>,
     incidents: Vec<(usize, Incident)>,
+}
+
+/// Where a partition's log begins and ends at the source.
+#[derive(Debug, Clone, Copy)]
+struct UnconfirmedRange {
+    since: Instant,
+    log_start: SourceOffset,
+    log_end: SourceOffset,
 }
 
 /// When metadata is asked for.
@@ -140,9 +151,9 @@ impl Refresh {
 }
 
 impl FlowReplicator {
-    /// A flow that is owned at `now`.
+    /// A flow that is owned.
     pub fn new(
-        now: Instant,
+        tenure: Tenure,
         limits: FlowLimits,
         budget: Budget,
         rate: Option<RateLimit>,
@@ -182,7 +193,8 @@ impl FlowReplicator {
             checkpoint_at: None,
             checkpointing: BTreeSet::new(),
             checkpoint_failed: false,
-            ownership: Ownership::new(now),
+            ownership: Ownership::new(tenure),
+            unconfirmed_ranges: BTreeMap::new(),
             unrecovered: BTreeMap::new(),
             recovering: BTreeSet::new(),
             draining: false,
@@ -211,10 +223,19 @@ impl FlowReplicator {
         std::mem::take(&mut self.incidents)
     }
 
-    /// Nothing of ours can come to the target late: whoever owns the flow next need not reckon with it.
+    /// Nothing of ours, or of an earlier owner's, can come to the target late: whoever owns the flow next need not reckon with it.
     pub fn is_quiet(&self) -> bool {
         // Whoever is superseded has not written down how far it came.
-        !self.superseded && self.members.iter().all(|member| member.replicator.is_quiet())
+        !self.superseded
+            && self
+                .members
+                .iter()
+                .all(|member| member.replicator.is_quiet() && self.is_certain(member))
+    }
+
+    /// No earlier owner can have changed what is known of the target's log.
+    fn is_certain(&self, member: &Member) -> bool {
+        member.replicator.is_certain_since(self.ownership.undisputed_at())
     }
 
     /// Stops fetching; what is on its way to the target still arrives.
@@ -230,9 +251,15 @@ impl FlowReplicator {
         let at_rest = if self.draining {
             self.members.iter().all(|member| member.replicator.is_at_rest())
         } else {
-            self.unsettled == 0
+            self.unsettled == 0 && self.uncertain().next().is_none()
         };
         at_rest && self.dirty.is_empty() && self.checkpointing.is_empty()
+    }
+
+    /// Partitions with which the copy is not at its end before they are looked at once more.
+    fn uncertain(&self) -> impl Iterator<Item = usize> + '_ {
+        let is_uncertain = |member: &Member| member.replicator.stopped().is_none() && !self.is_certain(member);
+        (0..self.members.len()).filter(move |index| is_uncertain(&self.members[*index]))
     }
 
     pub fn handle(&mut self, now: Instant, event: Event) {
@@ -250,9 +277,13 @@ impl FlowReplicator {
                 log_start,
                 log_end,
             } => {
-                self.update(now, partition, |replicator| {
-                    replicator.handle_source_range(now, log_start, log_end)
-                });
+                let range = UnconfirmedRange {
+                    since: now,
+                    log_start,
+                    log_end,
+                };
+                self.unconfirmed_ranges.entry(partition).or_insert(range);
+                self.ownership.ask(now);
             }
             Event::RefreshFailed(end) => {
                 let refresh = &mut self.refresh[end as usize];
@@ -262,7 +293,7 @@ impl FlowReplicator {
             Event::RecoveryEnded { lane } => {
                 self.recovering.remove(&lane);
             }
-            Event::Ownership { confirmed } => self.ownership.handle(now, confirmed),
+            Event::Ownership { confirmed } => self.handle_ownership(now, confirmed),
             Event::Superseded { generation } => {
                 for index in 0..self.members.len() {
                     self.update(now, index, |replicator| {
@@ -275,6 +306,22 @@ impl FlowReplicator {
         }
         if self.superseded {
             self.dirty.clear();
+        }
+    }
+
+    fn handle_ownership(&mut self, now: Instant, confirmed: bool) {
+        self.ownership.handle(now, confirmed);
+        let held = |range: &UnconfirmedRange| self.ownership.held_at(range.since);
+        let ranges = self.unconfirmed_ranges.iter().map(|(index, range)| (*index, *range));
+        let ranges: Vec<_> = ranges.filter(|(_, range)| held(range)).collect();
+        for (index, range) in ranges {
+            self.unconfirmed_ranges.remove(&index);
+            self.update(now, index, |replicator| {
+                replicator.handle_source_range(now, range.log_start, range.log_end);
+            });
+        }
+        if confirmed && !self.unconfirmed_ranges.is_empty() {
+            self.ownership.ask(now);
         }
     }
 

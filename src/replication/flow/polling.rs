@@ -16,6 +16,7 @@ impl FlowReplicator {
     /// The next thing to do, if there is one now.
     pub fn poll_action(&mut self, now: Instant) -> Option<Action> {
         self.wake_delayed(now);
+        self.make_certain(now);
         self.poll_refresh(now)
             .or_else(|| self.ownership.poll(now).then_some(Action::ConfirmOwnership))
             .or_else(|| self.poll_recover(now))
@@ -46,7 +47,7 @@ impl FlowReplicator {
             .chain(rate)
             .chain(checkpoint)
             .chain(delayed)
-            .chain(self.ownership.timeout())
+            .chain(self.ownership.timeouts())
             .filter(|at| *at > now)
             .min()
     }
@@ -57,6 +58,16 @@ impl FlowReplicator {
         }
         while let Some(Reverse((_, index))) = self.delayed_fetches.pop_if_due(now) {
             self.rouse(index);
+        }
+    }
+
+    /// At its end a copy looks whether an earlier owner has come further meanwhile.
+    fn make_certain(&mut self, now: Instant) {
+        if self.draining || self.unsettled > 0 || now < self.ownership.undisputed_at() {
+            return;
+        }
+        for index in self.uncertain().collect::<Vec<_>>() {
+            self.update(now, index, |replicator| replicator.recover_again(now));
         }
     }
 
@@ -92,9 +103,6 @@ impl FlowReplicator {
     }
 
     fn poll_produce(&mut self, now: Instant) -> Option<Action> {
-        if !self.ownership.holds(now) {
-            return None;
-        }
         let slots: Vec<Slot> = self.targets.keys().copied().collect();
         slots
             .into_iter()
@@ -108,8 +116,13 @@ impl FlowReplicator {
             return None;
         }
         let (mut batches, mut bytes) = (Vec::new(), 0);
+        let send_before = self.ownership.lease(now)?;
         for _ in 0..state.ready.len() {
             let index = self.targets.get_mut(&slot)?.ready.pop_front()?;
+            if !self.may_send(now, index) {
+                self.targets.get_mut(&slot)?.ready.push_back(index);
+                continue;
+            }
             if let Some(batch) = self.poll_partition_batch(now, index) {
                 bytes += batch.payload.len();
                 batches.push(batch);
@@ -122,7 +135,25 @@ impl FlowReplicator {
             return None;
         }
         self.targets.get_mut(&slot)?.requests += 1;
-        Some(ProduceJob { slot, batches })
+        Some(ProduceJob {
+            slot,
+            batches,
+            send_before,
+        })
+    }
+
+    /// Whether the partition's next batch may go out, although an earlier owner may still be at work.
+    fn may_send(&mut self, now: Instant, index: usize) -> bool {
+        let replicator = &self.members[index].replicator;
+        let undisputed_at = self.ownership.undisputed_at();
+        if replicator.is_certain_since(undisputed_at) || !replicator.sends_forgettable(now) {
+            return true;
+        }
+        if now >= undisputed_at {
+            // The earlier owner may have sent it since, and the leader may have forgotten that.
+            self.update(now, index, |replicator| replicator.recover_again(now));
+        }
+        false
     }
 
     /// The partition's next batch; what waits behind it takes its place at the end of the queue.

@@ -7,8 +7,9 @@ use uuid::Uuid;
 use super::*;
 use crate::offsets::TargetOffset;
 use crate::record::{BatchBuilder, BatchOptions};
-use crate::replication::partition::SourceLog;
+use crate::replication::forgetting::WallClock;
 use crate::replication::partition::tests::{as_known, remembered};
+use crate::replication::partition::{PartitionStart, SourceLog};
 use crate::replication::prepare::{FetchedRecords, prepare};
 
 #[expect(
@@ -25,13 +26,22 @@ fn flow(limits: FlowLimits) -> FlowReplicator {
 }
 
 fn flow_of(limits: FlowLimits, stopped: Option<Stopped>) -> FlowReplicator {
+    let now = start_of_time();
+    owned(Tenure::new(now, now, true), WallClock::new(now, 0), limits, stopped)
+}
+
+fn owned(tenure: Tenure, clock: WallClock, limits: FlowLimits, stopped: Option<Stopped>) -> FlowReplicator {
     let partition = FlowPartition {
-        start: remembered(1000),
+        start: PartitionStart {
+            is_quiet: tenure.undisputed_at == tenure.confirmed_at,
+            clock,
+            ..remembered(1000)
+        },
         stopped,
         max_batch_bytes: 1 << 20,
         keep_append_time: true,
     };
-    FlowReplicator::new(start_of_time(), limits, Budget::new(64 << 20), None, vec![partition])
+    FlowReplicator::new(tenure, limits, Budget::new(64 << 20), None, vec![partition])
 }
 
 /// Carries out what is asked for, but for fetches and produces: these are returned.
@@ -247,6 +257,73 @@ fn nothing_is_sent_by_whoever_is_not_sure_to_own_the_flow() {
     assert!(asks);
     flow.handle(woken, Event::Ownership { confirmed: true });
     assert!(matches!(next_job(&mut flow, woken), Some(Action::Produce(_))));
+}
+
+/// Whose records are of 1970, so that a leader may forget them at any time.
+#[test]
+fn old_records_wait_until_no_earlier_owner_sends_any() {
+    let now = start_of_time();
+    let (tenure, clock) = (Tenure::new(now, now, false), WallClock::new(now, i64::MAX));
+    let mut flow = owned(tenure, clock, FlowLimits::for_memory(64 << 20, 1, 8), None);
+    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
+        panic!("a fetch is due")
+    };
+    answer_fetch(&mut flow, now, job, 1);
+    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
+        panic!("more is fetched, and nothing sent")
+    };
+
+    let mut later = now;
+    while later < tenure.undisputed_at {
+        let waits = flow.poll_timeout(later).expect("it waits for a time");
+        later = waits.min(tenure.undisputed_at);
+        assert!(!matches!(next_job(&mut flow, later), Some(Action::Produce(_))));
+    }
+    // What was found out before that does not count: the earlier owner may have sent the batch since.
+    answer_fetch(&mut flow, later, job, 1);
+    let job = loop {
+        later = flow.poll_timeout(later).expect("it is found out once more");
+        match next_job(&mut flow, later) {
+            Some(Action::Fetch(job)) => break job,
+            job => assert!(job.is_none(), "{job:?}"),
+        }
+    };
+    answer_fetch(&mut flow, later, job, 1);
+    assert!(matches!(next_job(&mut flow, later), Some(Action::Produce(_))));
+}
+
+#[test]
+fn new_records_wait_for_nobody() {
+    let now = start_of_time();
+    let (tenure, clock) = (Tenure::new(now, now, false), WallClock::new(now, 0));
+    let mut flow = owned(tenure, clock, FlowLimits::for_memory(64 << 20, 1, 8), None);
+    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
+        panic!("a fetch is due")
+    };
+    answer_fetch(&mut flow, now, job, 1);
+    assert!(matches!(next_job(&mut flow, now), Some(Action::Produce(_))));
+}
+
+/// To an instance that slept the range is a gap that another one has copied and that retention has then taken.
+#[test]
+fn a_gap_is_believed_by_whoever_still_owns_the_flow() {
+    let now = start_of_time();
+    let gap = Event::SourceRange {
+        partition: 0,
+        log_start: SourceOffset(5),
+        log_end: SourceOffset(9),
+    };
+    let mut flow = flow(FlowLimits::for_memory(64 << 20, 1, 8));
+    while next_job(&mut flow, now).is_some() {}
+    flow.handle(now, gap);
+    assert!(flow.partition(0).stopped().is_none(), "nobody has been asked");
+    let asked = std::iter::from_fn(|| flow.poll_action(now)).any(|action| matches!(action, Action::ConfirmOwnership));
+    assert!(asked, "at once");
+    flow.handle(now, Event::Ownership { confirmed: true });
+    let Some(Stopped::SourceGap { from, to }) = flow.partition(0).stopped() else {
+        panic!("{:?}", flow.partition(0).stopped())
+    };
+    assert_eq!((*from, *to), (SourceOffset(0), SourceOffset(5)));
 }
 
 #[test]

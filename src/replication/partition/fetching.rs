@@ -97,6 +97,7 @@ impl PartitionReplicator {
         self.empty_fetches += 1;
         if self.empty_fetches >= BELIEVED && self.start.is_compacted {
             self.fetch_position = end;
+            self.last_fetched_epoch = -1; // What lay before the position is gone, and with it the epoch that it had.
             self.advance_when_idle();
         } else if self.empty_fetches >= GIVEN_UP {
             self.stop_fetching(Stopped::SourceEmpty {
@@ -172,6 +173,11 @@ impl PartitionReplicator {
         let position = self.fetch_position;
         if let Some(diverged_at) = self.diverged_at.take() {
             self.go_on_in_truncated(now, diverged_at.min(position).max(log_start), log_end);
+        } else if position < log_start && !self.is_alone {
+            // What is gone may be on the target: an earlier owner's batches may have been under way when it was asked.
+            if self.is_idle() {
+                self.enter_recovery(now);
+            }
         } else if position < log_start {
             match self.start.policies.gap {
                 OnChange::Stop => self.stop_fetching(Stopped::SourceGap {

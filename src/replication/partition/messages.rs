@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::offsets::{OffsetPair, Segment, SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
 use crate::record::HEADER_LEN;
+use crate::replication::forgetting::WallClock;
 use crate::replication::ledger::{Checkpoint, LedgerKey, OwnerId, SegmentName};
 use crate::replication::recovery::Beginning;
 
@@ -69,6 +70,7 @@ pub struct PartitionStart {
     /// What the ledger says of the partition and the first checkpoint takes the place of.
     pub superseded: Vec<LedgerKey>,
     pub policies: Policies,
+    pub clock: WallClock,
 }
 
 /// One batch to be produced: the patched header and the payload that it came with.

@@ -118,6 +118,11 @@ pub struct PartitionReplicator {
     /// What the recovery to come goes on from.
     beginning: Beginning,
     is_quiet: bool,
+    /// An earlier owner can't write under the mapping any more.
+    is_alone: bool,
+    recovered_at: Option<Instant>,
+    /// The time of the latest record of the batch acked last, in milliseconds after 1970.
+    acked_timestamp_ms: i64,
     /// A batch of this mapping may be on its way, or in the log, without our knowing.
     in_doubt: bool,
     /// Whether the leader has acked our producer id, and nothing has failed since. A leader takes any first sequence
@@ -172,6 +177,9 @@ impl PartitionReplicator {
             is_refused: false,
             beginning: start.beginning,
             is_quiet: start.is_quiet,
+            is_alone: start.is_quiet,
+            recovered_at: None,
+            acked_timestamp_ms: i64::MIN,
             in_doubt: is_remembered && !start.is_quiet,
             is_known_to_leader: false,
             last_ack: None,
@@ -256,9 +264,11 @@ impl PartitionReplicator {
         }
     }
 
-    /// All that was asked for is on the target, and the partition is known to the ledger.
+    /// All that was asked for is on the target, and what the last fetch brought beyond; and the partition is known to the
+    /// ledger.
     pub fn is_done(&self) -> bool {
-        self.beginning == Beginning::Remembered && self.start.end.is_some_and(|end| self.acked_position >= end)
+        let has_everything = self.start.end.is_some_and(|end| self.acked_position >= end);
+        self.beginning == Beginning::Remembered && has_everything && self.is_idle() && !self.is_recovering()
     }
 
     /// Something is still to be fetched.

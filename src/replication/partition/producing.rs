@@ -19,7 +19,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(1);
 impl PartitionReplicator {
     /// Whether [`Self::poll_batch`] would give a batch now.
     pub fn can_send(&self, now: Instant) -> bool {
-        if self.sending_stopped || self.in_flight >= self.window() {
+        if self.sending_stopped || self.in_flight >= self.window(now) {
             return false;
         }
         match self.phase {
@@ -27,9 +27,21 @@ impl PartitionReplicator {
             Phase::BackingOff { until } if now < until => false,
             Phase::BackingOff { .. } | Phase::Streaming => {
                 self.unacked.iter().any(|unacked| unacked.sent == Sent::No)
-                    || (!self.prepared.is_empty() && self.unacked.len() < self.window())
+                    || (!self.prepared.is_empty() && self.unacked.len() < self.window(now))
             }
         }
+    }
+
+    /// Whether the next batch is one whose producer a leader may forget.
+    pub fn sends_forgettable(&self, now: Instant) -> bool {
+        let mut unacked = self.unacked.iter();
+        let again = unacked.find(|unacked| unacked.sent == Sent::No);
+        let next = again.map(|unacked| &unacked.batch).or_else(|| self.prepared.front());
+        next.is_some_and(|batch| self.is_forgettable(now, batch.header.max_timestamp()))
+    }
+
+    fn is_forgettable(&self, now: Instant, timestamp_ms: i64) -> bool {
+        self.start.clock.is_forgettable(now, timestamp_ms)
     }
 
     /// The next batch to send, if one may go now. `index` names this partition in the request.
@@ -241,6 +253,7 @@ impl PartitionReplicator {
             self.acked_sequence = sequence_after(sequence, batch.record_count());
             self.acked_position = batch.next_position;
             self.acked_epoch = batch.leader_epoch;
+            self.acked_timestamp_ms = batch.header.max_timestamp();
         }
         self.advance_when_idle();
         progress
@@ -277,8 +290,19 @@ impl PartitionReplicator {
         }
     }
 
-    fn window(&self) -> usize {
-        if self.is_known_to_leader { MAX_UNACKED } else { 1 }
+    /// A leader that has just forgotten the producer takes any batch, also behind one that it has refused. Records that are
+    /// missing then are noticed, but for those of a cleaned topic: there one batch at a time is under way.
+    fn window(&self, now: Instant) -> usize {
+        let mut unacked = self.unacked.iter().map(|unacked| unacked.batch.header.max_timestamp());
+        let mut may_be_forgotten = || {
+            self.is_forgettable(now, self.acked_timestamp_ms)
+                || unacked.any(|time| self.is_forgettable(now, time))
+                || self.sends_forgettable(now)
+        };
+        match self.is_known_to_leader && !(self.start.is_cleaned && may_be_forgotten()) {
+            true => MAX_UNACKED,
+            false => 1,
+        }
     }
 }
 

@@ -41,7 +41,7 @@ impl PartitionReplicator {
             Phase::Recovering {
                 under_way: false,
                 not_before,
-            } => self.stopped.is_none() && !self.is_done() && not_before.is_none_or(|at| at <= now),
+            } => self.stopped.is_none() && not_before.is_none_or(|at| at <= now),
             _ => false,
         }
     }
@@ -73,6 +73,7 @@ impl PartitionReplicator {
         self.producer = (recovered.producer_id, recovered.producer_epoch);
         (self.next_sequence, self.acked_sequence) = (recovered.next_sequence, recovered.next_sequence);
         self.is_known_to_leader = recovered.is_known_to_leader;
+        (self.is_alone, self.recovered_at) = (recovered.is_alone, Some(now));
         // What a dead incarnation has copied is not of this run.
         let is_of_this_run = self.last_ack.replace(now).is_some();
         (self.is_refused, self.is_quiet, self.in_doubt) = (false, false, false);
@@ -123,16 +124,27 @@ impl PartitionReplicator {
         };
     }
 
+    /// Whether what was found out about the target's log is as new as `then`, or no earlier owner could change it.
+    pub fn is_certain_since(&self, then: Instant) -> bool {
+        self.is_alone || self.recovered_at.is_some_and(|at| at >= then)
+    }
+
+    /// Where the target's log stands is found out once more, when what is in flight has come to its end.
+    pub fn recover_again(&mut self, now: Instant) {
+        match (self.phase, self.in_flight) {
+            (Phase::Recovering { .. }, _) => {}
+            (_, 0) => self.enter_recovery(now),
+            _ => self.phase = Phase::Draining(AfterDraining::Recover),
+        }
+    }
+
     /// Goes on at `position` of a source that has become another.
     pub(super) fn restart(&mut self, now: Instant, position: SourceOffset) {
         self.beginning = Beginning::Restart;
         self.prepared.clear();
         self.prepared_bytes = 0;
         self.restart_at = Some(position);
-        match self.in_flight {
-            0 => self.enter_recovery(now),
-            _ => self.phase = Phase::Draining(AfterDraining::Recover),
-        }
+        self.recover_again(now);
     }
 
     /// From here on the map is another.
@@ -272,7 +284,12 @@ mod tests {
         partition.poll_checkpoint().expect("the mapping");
         partition.handle_checkpointed();
         assert!(partition.is_done());
-        assert!(PartitionReplicator::new(remembered(0), None).is_done());
+
+        let mut partition = PartitionReplicator::new(remembered(0), None);
+        assert!(!partition.is_done(), "the target may have more than the ledger knows");
+        let known = partition.poll_recovery(now).expect("the target is asked");
+        partition.handle_recovered(now, as_known(&known));
+        assert!(partition.is_done());
     }
 
     #[test]

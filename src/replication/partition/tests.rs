@@ -10,6 +10,7 @@ use crate::protocol::error_code::ErrorCode;
 use crate::record::{BatchBuilder, BatchHeader, BatchOptions, ReencodeError};
 use crate::replication::budget::Budget;
 use crate::replication::fate::FateContext;
+use crate::replication::forgetting::WallClock;
 use crate::replication::ledger::OwnerId;
 use crate::replication::prepare::{FetchedRecords, PrepareError, Prepared, prepare};
 use crate::replication::recovery::{Known, Recovered};
@@ -55,6 +56,7 @@ pub(in crate::replication) fn remembered(end: i64) -> PartitionStart {
         segments: Vec::new(),
         superseded: Vec::new(),
         policies: Policies::default(),
+        clock: WallClock::new(start_of_time(), 0),
     }
 }
 
@@ -411,4 +413,25 @@ fn after_a_pause_one_batch_goes_first() {
     );
     partition.handle_outcome(later, 4, acked(4));
     assert_eq!(sequences(&send_all(&mut partition, later)), [6, 8]);
+}
+
+/// The records are of 1970: a leader may have forgotten their producer whenever it looks.
+#[test]
+fn old_records_of_a_cleaned_topic_go_out_one_batch_at_a_time() {
+    let now = start_of_time();
+    for (is_cleaned, second) in [(true, vec![2]), (false, vec![2, 4])] {
+        let mut partition = started(PartitionStart {
+            is_cleaned,
+            clock: WallClock::new(now, i64::MAX),
+            ..remembered(1000)
+        });
+        feed(&mut partition, now, 3);
+        assert_eq!(sequences(&send_all(&mut partition, now)), [0]);
+        partition.handle_outcome(now, 0, acked(0));
+        assert_eq!(
+            sequences(&send_all(&mut partition, now)),
+            second,
+            "cleaned: {is_cleaned}"
+        );
+    }
 }

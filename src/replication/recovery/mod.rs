@@ -121,7 +121,8 @@ pub fn decide(known: &Known, situation: &Situation) -> Takeover {
         // With nobody else about, nothing can have been written since; the leader takes any first sequence. Nor does it
         // matter who is first where none was written ever: until that is acked everybody has one batch on its way.
         let is_untouched = known.next_sequence == 0 && situation.high_watermark == known.target_next;
-        return match known.is_quiet || (is_untouched && !known.is_compacted) {
+        let all_agree = !known.is_compacted && situation.source_log_start <= known.position;
+        return match known.is_quiet || (is_untouched && all_agree) {
             true => Takeover::Resume {
                 is_known_to_leader: false,
             },
@@ -134,6 +135,10 @@ pub fn decide(known: &Known, situation: &Situation) -> Takeover {
     match sequence_distance(known.next_sequence, last_sequence.wrapping_add(1) & i32::MAX) {
         // A batch that is still on its way would hold other records than the ones we would send in its place.
         _ if known.is_compacted && !known.is_quiet => Takeover::Fence(FenceReason::Compacted),
+        // Whoever still writes may be ahead of us, with records that we can't send in their place: they are gone.
+        0 if situation.source_log_start > known.position && !known.is_quiet => {
+            Takeover::Fence(FenceReason::LogStartMoved)
+        }
         0 => Takeover::Resume {
             is_known_to_leader: true,
         },
@@ -158,6 +163,8 @@ pub struct Recovered {
     /// To be written into the ledger, as the latest owner's, before the first batch goes out.
     pub is_new_mapping: bool,
     pub is_known_to_leader: bool,
+    /// Nobody else writes under the mapping any more: it lies behind a fence, or its last owner has given it up.
+    pub is_alone: bool,
     /// Source offsets, from and to (exclusive), that may come to the target twice: they could not be found again.
     pub perhaps_repeated: Option<(SourceOffset, SourceOffset)>,
 }
@@ -175,6 +182,7 @@ impl Recovered {
             runs: Vec::new(),
             is_new_mapping: false,
             is_known_to_leader,
+            is_alone: known.is_quiet,
             perhaps_repeated: None,
         }
     }
@@ -334,7 +342,16 @@ mod tests {
             source_log_start: SourceOffset(101),
             ..at(1, 49)
         };
-        assert_eq!(decide(&KNOWN, &nothing_written), RESUME, "the next fetch finds the gap");
+        assert_eq!(
+            decide(&KNOWN, &nothing_written),
+            Takeover::Fence(FenceReason::LogStartMoved),
+            "what is under way can't be sent again by us"
+        );
+        let quiet = Known {
+            is_quiet: true,
+            ..KNOWN
+        };
+        assert_eq!(decide(&quiet, &nothing_written), RESUME, "the next fetch finds the gap");
     }
 
     #[test]

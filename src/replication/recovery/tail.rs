@@ -82,10 +82,11 @@ impl TargetTail {
         &self.records
     }
 
-    /// Takes records as fetched from [`TargetTail::next`] on.
-    pub fn take(&mut self, records: Bytes) -> Result<(), TailError> {
+    /// Takes records as fetched from [`TargetTail::next`] on. What lies at or past `end` is another owner's business.
+    pub fn take(&mut self, records: Bytes, end: TargetOffset) -> Result<(), TailError> {
         for scanned in scan(records) {
             match scanned? {
+                Scanned::Batch(batch) if batch.header.base_offset() >= end.0 => return Ok(()),
                 Scanned::Batch(batch) => self.take_batch(&batch)?,
                 Scanned::Legacy(entry) => {
                     self.has_others = true;
@@ -219,10 +220,20 @@ mod tests {
         builder.build().unwrap()
     }
 
+    const END: TargetOffset = TargetOffset(1000);
+
     fn tail(batches: &[Bytes]) -> TargetTail {
         let mut tail = TargetTail::new(TargetOffset(10), BTreeSet::from([7]), Some(WithTime(true)));
-        tail.take(batches.concat().into()).unwrap();
+        tail.take(batches.concat().into(), END).unwrap();
         tail
+    }
+
+    #[test]
+    fn what_lies_past_the_end_is_left_out() {
+        let batches = [batch((7, 1), 0, 10, &["a"]), batch((7, 1), 1, 11, &["b"])];
+        let mut tail = TargetTail::new(TargetOffset(10), BTreeSet::from([7]), None);
+        tail.take(batches.concat().into(), TargetOffset(11)).unwrap();
+        assert_eq!(tail.newest(7), Some((1, 0)));
     }
 
     #[test]

@@ -82,6 +82,29 @@ impl SourceWalk {
         }
     }
 
+    /// Source offsets, from and to (exclusive), around the first records counted that no stretch has.
+    pub fn missing(&self, stretches: &[Stretch]) -> Option<(SourceOffset, SourceOffset)> {
+        let mut expected = 0;
+        for stretch in stretches {
+            if stretch.before > expected {
+                return Some((self.offset_of(expected)?, self.offset_of(stretch.before)?));
+            }
+            expected = expected.max(stretch.before + stretch.count);
+        }
+        Some((self.offset_of(expected)?, self.position))
+    }
+
+    /// The source offset of the record before which so many were counted.
+    fn offset_of(&self, mut before: i64) -> Option<SourceOffset> {
+        for &(start, count) in &self.walked {
+            if before < count {
+                return Some(SourceOffset(start.0 + before));
+            }
+            before -= count;
+        }
+        None
+    }
+
     /// Where the records that were counted are on the target.
     pub fn runs(&self, stretches: &[Stretch]) -> Vec<Run> {
         let mut runs = Vec::new();
@@ -201,6 +224,18 @@ mod tests {
             [run(2, 52, 2), run(6, 60, 4)],
             "what the target's cleaner has taken has no place"
         );
+    }
+
+    #[test]
+    fn records_that_no_stretch_has_are_missing() {
+        let mut walk = SourceWalk::new(SourceOffset(0), -1, 6);
+        walk.take(&[batch(&[(0, 2), (5, 2)], 8), batch(&[(8, 2)], 10)]);
+        let missing = |stretches: &[Stretch]| walk.missing(stretches).map(|(from, to)| (from.0, to.0));
+        assert_eq!(missing(&[stretch(0, 10, 3), stretch(3, 20, 3)]), None);
+        assert_eq!(missing(&[stretch(3, 20, 3)]), Some((0, 6)));
+        assert_eq!(missing(&[stretch(0, 10, 3), stretch(5, 20, 1)]), Some((6, 9)));
+        assert_eq!(missing(&[stretch(0, 10, 4)]), Some((8, 10)));
+        assert_eq!(missing(&[]), Some((0, 10)));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::protocol::error_code::ErrorCode;
 use crate::reconcile::topics::{SourceTopic, TopicChange, TopicSelection, plan_topics};
 use crate::replication::budget::Budget;
 use crate::replication::flow::{FlowLimits, FlowReplicator};
+use crate::replication::forgetting::WallClock;
 use crate::replication::ledger::{lane_transactional_id, ledger_topic};
 use crate::replication::partition::Policies;
 use crate::replication::rate::RateLimit;
@@ -234,7 +235,8 @@ async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Rea
         .iter()
         .filter_map(|(lane, memory)| Some((*lane, memory.producer?)));
     let producers = LaneProducers::new(remembered.collect());
-    let partitions = flow_partitions(&topics, &survey, &lanes, &ledger, memory, &request);
+    let clock = WallClock::new(now(), target.time_ms());
+    let partitions = flow_partitions(&topics, &survey, &lanes, &ledger, memory, &request, clock);
     let total = partitions
         .iter()
         .filter_map(|p| Some(p.start.end?.0 - p.start.position.0))
@@ -254,8 +256,9 @@ async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Rea
         ledger: ledger.clone(),
         patterns,
     });
-    let runner = FlowRunner::new(source, target, ledger, producers, partitions, |partitions| {
-        FlowReplicator::new(now(), limits, budget, rate, partitions)
+    let tenure = ledger.tenure();
+    let runner = FlowRunner::new(source, target, ledger, producers, clock, partitions, |partitions| {
+        FlowReplicator::new(tenure, limits, budget, rate, partitions)
     });
     Ok(Ready {
         runner,

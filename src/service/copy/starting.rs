@@ -11,6 +11,7 @@ use crate::offsets::{OffsetPair, Segment, SourceOffset, TargetOffset};
 use crate::reconcile::configs::BatchConfigs;
 use crate::reconcile::topics::SourceTopic;
 use crate::replication::flow::FlowPartition;
+use crate::replication::forgetting::WallClock;
 use crate::replication::ledger::lane_of;
 use crate::replication::partition::{OnChange, PartitionStart};
 use crate::replication::recovery::Beginning;
@@ -91,6 +92,7 @@ pub(super) fn flow_partitions(
     ledger: &LedgerStore,
     mut memory: Partitions,
     request: &CopyRequest,
+    clock: WallClock,
 ) -> Vec<FlowPartition> {
     let is_released = |lane: i32| {
         lanes
@@ -146,6 +148,7 @@ pub(super) fn flow_partitions(
                 segments: Vec::new(),
                 superseded: Vec::new(),
                 policies: request.policies,
+                clock,
             };
             let stopped = remembered.and_then(|remembered| {
                 start.is_quiet = is_released(lane_of(&topic.name, partition, ledger.lanes()));

@@ -1,6 +1,7 @@
 //! Why the ledger could not be read or written.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -40,6 +41,12 @@ pub enum LedgerStoreError {
          first if this one should", by.generation
     )]
     Superseded { topic: Arc<str>, by: OwnerId },
+    #[error("the ledger {topic} did not answer for partition {lane} within {} s", after.as_secs())]
+    Silent {
+        topic: Arc<str>,
+        lane: i32,
+        after: Duration,
+    },
     #[error("the ledger's task has ended")]
     Ended,
 }
@@ -50,7 +57,7 @@ impl LedgerStoreError {
         match self {
             Self::Cluster(error) => !matches!(error.recovery(), Recovery::None | Recovery::Stop),
             Self::Refused { code, .. } => !matches!(code.recovery(), Recovery::None | Recovery::Stop),
-            Self::NoLeader { .. } => true,
+            Self::NoLeader { .. } | Self::Silent { .. } => true,
             Self::Read(error) => error.may_pass(),
             Self::Record { .. }
             | Self::Encode(_)

@@ -57,6 +57,11 @@ impl LaneWriter {
         }
     }
 
+    /// One that reads the same lane from here on.
+    pub(super) fn reader(&self) -> Self {
+        Self::new(self.target.clone(), Arc::clone(&self.topic), self.lane, self.seen)
+    }
+
     /// Of keys and values.
     pub(super) fn bytes_read(&self) -> u64 {
         self.bytes_read
@@ -207,7 +212,7 @@ impl LaneWriter {
             id,
             partitions: vec![partition],
         }];
-        let response = produce(&connection, topics, WRITE_TIMEOUT).await?;
+        let response = produce(&connection, topics, WRITE_TIMEOUT, None).await?;
         match response
             .partitions
             .first()

@@ -8,12 +8,13 @@ mod error;
 mod lane;
 mod memory;
 mod task;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 pub use error::LedgerStoreError;
 pub use memory::{LaneMemory, LedgerMemory, LedgerRecords, PartitionRecords, Partitions, Remembered};
@@ -21,15 +22,18 @@ pub use memory::{LaneMemory, LedgerMemory, LedgerRecords, PartitionRecords, Part
 use self::lane::LaneWriter;
 use self::memory::Loading;
 use self::task::{Command, LedgerTask};
+use self::watch::Watch;
+use super::now;
 use super::topics::{all, exists};
 use crate::cluster::{Cluster, Isolation, NewTopic, OffsetSpec, TopicSelection};
 use crate::protocol::error_code::ErrorCode;
+use crate::replication::flow::Tenure;
 use crate::replication::ledger::{DEFAULT_LANES, FlowRecord, LedgerKey, LedgerRecord, OwnerId, OwnerRecord};
 
 /// Waits between the attempts to write a ledger's first records. A topic is there before its replicas are.
 const FIRST_WRITE_WAITS_MS: [u64; 7] = [50, 100, 200, 400, 800, 1600, 3200];
 
-/// Writes and questions that wait for the ledger's task.
+/// Writes that wait for the ledger's task.
 const MAX_COMMANDS: usize = 16;
 
 /// A lane's outcome of a write.
@@ -41,7 +45,9 @@ pub struct LedgerStore {
     topic: Arc<str>,
     lanes: i32,
     owner: OwnerId,
+    tenure: Tenure,
     commands: mpsc::Sender<Command>,
+    watch: Arc<Mutex<Watch>>,
 }
 
 impl LedgerStore {
@@ -59,16 +65,23 @@ impl LedgerStore {
         let mut opening = Opening::read(target, Arc::clone(&topic), partitions).await?;
         let lanes = opening.claim_flow(source_cluster_id, partitions).await?;
         opening.writers.truncate(lanes as usize); // Somebody may have added partitions to the topic since.
-        let owner = opening.take_over(instance).await?;
+        let (owner, began) = opening.take_over(instance).await?;
+        let written = now();
+        let memory = opening.loading.finish(owner);
+        let mut last_owners = memory.lanes.values().filter_map(|lane| lane.owner);
+        let tenure = Tenure::new(began, written, last_owners.all(|last| last.released));
         let (commands, inbox) = mpsc::channel(MAX_COMMANDS);
-        tokio::spawn(LedgerTask::new(opening.target, Arc::clone(&topic), owner, opening.writers).run(inbox));
+        let watch = Watch::beside(&opening.writers, opening.target, Arc::clone(&topic), owner);
+        tokio::spawn(LedgerTask::new(owner, opening.writers).run(inbox));
         let store = Self {
             topic,
             lanes,
             owner,
+            tenure,
             commands,
+            watch: Arc::new(Mutex::new(watch)),
         };
-        Ok((store, opening.loading.finish(owner)))
+        Ok((store, memory))
     }
 
     pub fn topic(&self) -> &Arc<str> {
@@ -83,11 +96,16 @@ impl LedgerStore {
         self.owner
     }
 
+    /// Since when the flow is ours.
+    pub fn tenure(&self) -> Tenure {
+        self.tenure
+    }
+
     /// Writes records, each lane's in its own partition. Those of a lane that succeeds are in the ledger, and no other
     /// owner's record lay behind ours before them.
     pub async fn write(&self, lanes: BTreeMap<i32, Vec<LedgerRecord>>) -> LaneResults {
         let named: Vec<i32> = lanes.keys().copied().collect();
-        let results = self.ask(|reply| Command::Write { lanes, reply }).await;
+        let results = self.ask(lanes).await;
         results.unwrap_or_else(|| {
             named
                 .into_iter()
@@ -98,9 +116,7 @@ impl LedgerStore {
 
     /// Makes sure that nobody else has taken the flow over so far.
     pub async fn confirm(&self) -> Result<(), LedgerStoreError> {
-        self.ask(|reply| Command::Confirm { reply })
-            .await
-            .unwrap_or(Err(LedgerStoreError::Ended))
+        self.watch.lock().await.confirm().await
     }
 
     /// Gives the flow up. To be called when nothing is on its way to the target any more.
@@ -113,9 +129,9 @@ impl LedgerStore {
         self.write(lanes).await.into_values().collect()
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+    async fn ask(&self, lanes: BTreeMap<i32, Vec<LedgerRecord>>) -> Option<LaneResults> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.ok()?;
+        self.commands.send(Command { lanes, reply }).await.ok()?;
         answer.await.ok()
     }
 }
@@ -185,9 +201,11 @@ impl Opening {
         }
     }
 
-    /// Writes owner records of a generation above all others', and reads everything below them.
-    async fn take_over(&mut self, instance: u64) -> Result<OwnerId, LedgerStoreError> {
+    /// Writes owner records of a generation above all others', and reads everything below them. Says when it began
+    /// to.
+    async fn take_over(&mut self, instance: u64) -> Result<(OwnerId, Instant), LedgerStoreError> {
         loop {
+            let began = now();
             let owner = OwnerId {
                 generation: self.loading.highest_generation() + 1,
                 instance,
@@ -201,7 +219,7 @@ impl Opening {
                 self.write_first(index, records).await?;
             }
             if self.loading.highest_generation() < owner.generation {
-                return Ok(owner);
+                return Ok((owner, began));
             }
         }
     }

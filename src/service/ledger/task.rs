@@ -1,41 +1,30 @@
 //! The task that writes the ledger: one command after the other, the lanes of one side by side.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::LaneResults;
 use super::lane::LaneWriter;
-use super::{LaneResults, LedgerStoreError};
-use crate::cluster::{Cluster, Isolation, OffsetSpec};
 use crate::replication::ledger::{LedgerRecord, OwnerId};
-use crate::service::topics::all;
 
+/// To write records, each lane's in its own partition.
 #[derive(Debug)]
-pub(super) enum Command {
-    Write {
-        lanes: BTreeMap<i32, Vec<LedgerRecord>>,
-        reply: oneshot::Sender<LaneResults>,
-    },
-    Confirm {
-        reply: oneshot::Sender<Result<(), LedgerStoreError>>,
-    },
+pub(super) struct Command {
+    pub(super) lanes: BTreeMap<i32, Vec<LedgerRecord>>,
+    pub(super) reply: oneshot::Sender<LaneResults>,
 }
 
 pub(super) struct LedgerTask {
-    target: Cluster,
-    topic: Arc<str>,
     owner: OwnerId,
     /// Each of them, but while it writes.
     writers: BTreeMap<i32, LaneWriter>,
 }
 
 impl LedgerTask {
-    pub(super) fn new(target: Cluster, topic: Arc<str>, owner: OwnerId, writers: Vec<LaneWriter>) -> Self {
+    pub(super) fn new(owner: OwnerId, writers: Vec<LaneWriter>) -> Self {
         Self {
-            target,
-            topic,
             owner,
             writers: writers.into_iter().map(|writer| (writer.lane(), writer)).collect(),
         }
@@ -45,14 +34,7 @@ impl LedgerTask {
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
         while let Some(command) = inbox.recv().await {
             // Nobody waits for the answer where the flow has ended.
-            match command {
-                Command::Write { lanes, reply } => {
-                    let _ = reply.send(self.write(lanes).await);
-                }
-                Command::Confirm { reply } => {
-                    let _ = reply.send(self.confirm().await);
-                }
-            }
+            let _ = command.reply.send(self.write(command.lanes).await);
         }
     }
 
@@ -73,20 +55,5 @@ impl LedgerTask {
             self.writers.insert(writer.lane(), writer);
         }
         results
-    }
-
-    async fn confirm(&mut self) -> Result<(), LedgerStoreError> {
-        let lanes: Vec<(Arc<str>, i32)> = self
-            .writers
-            .keys()
-            .map(|lane| (Arc::clone(&self.topic), *lane))
-            .collect();
-        let latest = OffsetSpec::Latest(Isolation::ReadUncommitted);
-        let ends = all(self.target.list_offsets(lanes, latest).await)?;
-        for (lane, writer) in &mut self.writers {
-            let end = ends[&(Arc::clone(&self.topic), *lane)].offset;
-            writer.confirm(self.owner, end).await?;
-        }
-        Ok(())
     }
 }

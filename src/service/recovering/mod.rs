@@ -10,15 +10,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
+use tokio::time::sleep_until;
 
 use self::fencing::Fenced;
 use super::ledger::{LedgerStore, LedgerStoreError};
+use super::now;
 use super::routes::Routes;
-use crate::cluster::{Cluster, ClusterError, Isolation, OffsetSpec};
+use crate::cluster::{ActiveProducer, Cluster, ClusterError, Isolation, OffsetSpec};
 use crate::offsets::{SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::fetch_response::EpochEnd;
 use crate::replication::flow::{Event, RecoverJob, RecoveryFailure};
+use crate::replication::forgetting::WallClock;
 use crate::replication::ledger::{LaneRecord, LedgerRecord, lane_transactional_id};
 use crate::replication::recovery::matching::Match;
 use crate::replication::recovery::{Beginning, FenceReason, Known, Recovered, Situation, Takeover, decide};
@@ -32,6 +35,7 @@ pub(super) struct Recovering {
     pub(super) ledger: LedgerStore,
     pub(super) routes: Arc<Routes>,
     pub(super) producers: LaneProducers,
+    pub(super) clock: WallClock,
     pub(super) events: mpsc::Sender<Event>,
 }
 
@@ -72,6 +76,8 @@ struct Case {
     index: usize,
     known: Known,
     situation: Situation,
+    /// The leader has forgotten the mapping's producer, or may at any time.
+    is_forgettable: bool,
 }
 
 type Outcome = Result<Recovered, RecoveryFailure>;
@@ -122,12 +128,30 @@ impl Recovering {
     }
 
     async fn recover(&self, job: RecoverJob) {
+        let cases = self.survey(job.partitions).await;
+        let (doubtful, cases): (Vec<Case>, _) = cases.into_iter().partition(|case| self.is_doubtful(case));
+        self.take_over(job.lane, cases).await;
+        if !doubtful.is_empty() {
+            sleep_until(self.ledger.tenure().undisputed_at.into()).await;
+            let known = doubtful.into_iter().map(|case| (case.index, case.known));
+            let cases = self.survey(known.collect()).await;
+            self.take_over(job.lane, cases).await;
+        }
+    }
+
+    /// An earlier owner may still believe that the flow is its own, and the leader need not keep it from writing.
+    fn is_doubtful(&self, case: &Case) -> bool {
+        case.is_forgettable && !case.known.is_quiet && now() < self.ledger.tenure().undisputed_at
+    }
+
+    async fn take_over(&self, lane: i32, cases: Vec<Case>) {
         let (mut begun, mut fenced) = (Vec::new(), Vec::new());
-        for case in self.survey(job.partitions).await {
+        for case in cases {
             let Case {
                 index,
                 known,
                 situation,
+                ..
             } = case;
             let outcome = match decide(&known, &situation) {
                 Takeover::Resume { is_known_to_leader } => Ok(Recovered::as_known(&known, is_known_to_leader)),
@@ -148,10 +172,10 @@ impl Recovering {
             self.report(index, outcome).await;
         }
         if !begun.is_empty() {
-            self.begin(job.lane, begun).await;
+            self.begin(lane, begun).await;
         }
         if !fenced.is_empty() {
-            self.fence_all(job.lane, fenced).await;
+            self.fence_all(lane, fenced).await;
         }
     }
 
@@ -195,11 +219,15 @@ impl Recovering {
                 }
             };
             let high_watermark = TargetOffset(end.offset);
+            let mut is_forgettable = true;
             let producer = match active {
-                Ok(active) => Ok(active
-                    .iter()
-                    .find(|producer| producer.producer_id == known.producer_id)
-                    .map(|producer| (producer.producer_epoch, producer.last_sequence))),
+                Ok(active) => {
+                    let mut active = active.into_iter();
+                    let ours = active.find(|producer| producer.producer_id == known.producer_id);
+                    let is_kept = |ours: ActiveProducer| !self.clock.is_forgettable(now(), ours.last_timestamp_ms);
+                    is_forgettable = !ours.is_some_and(is_kept);
+                    Ok(ours.map(|producer| (producer.producer_epoch, producer.last_sequence)))
+                }
                 // Brokers before 2.8: the log itself has to tell.
                 Err(error) if error.is_unsupported() => self.last_in_log(index, &known, high_watermark).await,
                 Err(error) => Err(unasked(&error)),
@@ -213,6 +241,7 @@ impl Recovering {
                         high_watermark,
                         source_log_start: SourceOffset(start.offset),
                     },
+                    is_forgettable,
                 }),
                 Err(failure) => self.report(index, Err(failure)).await,
             }
@@ -312,6 +341,7 @@ impl Recovering {
             producer_epoch: fenced.producer.1,
             next_sequence: 0,
             is_new_mapping: true,
+            is_alone: true, // As far as it can be had.
             ..Recovered::as_known(known, fenced.is_transactional)
         };
         if known.beginning != Beginning::Remembered {
@@ -332,13 +362,21 @@ impl Recovering {
     }
 
     async fn target_end(&self, index: usize) -> Result<TargetOffset, RecoveryFailure> {
+        self.target_offset(index, OffsetSpec::Latest(Isolation::ReadUncommitted))
+            .await
+    }
+
+    async fn target_start(&self, index: usize) -> Result<TargetOffset, RecoveryFailure> {
+        self.target_offset(index, OffsetSpec::Earliest).await
+    }
+
+    async fn target_offset(&self, index: usize, spec: OffsetSpec) -> Result<TargetOffset, RecoveryFailure> {
         let route = self.routes.route(index);
         let partition = vec![(Arc::clone(&route.target_topic), route.partition)];
-        let latest = OffsetSpec::Latest(Isolation::ReadUncommitted);
-        match self.target.list_offsets(partition, latest).await.into_iter().next() {
-            Some((_, Ok(end))) => Ok(TargetOffset(end.offset)),
+        match self.target.list_offsets(partition, spec).await.into_iter().next() {
+            Some((_, Ok(listed))) => Ok(TargetOffset(listed.offset)),
             Some((_, Err(error))) => Err(later(&error)),
-            None => Err(RecoveryFailure::Later("the log's end was not answered".to_owned())),
+            None => Err(RecoveryFailure::Later("the question was not answered".to_owned())),
         }
     }
 

@@ -17,6 +17,7 @@ use crate::replication::recovery::matching::{Match, Matching};
 use crate::replication::recovery::tail::{TargetTail, WithTime};
 use crate::replication::recovery::walk::{SourceWalk, Stretch};
 use crate::replication::recovery::{Known, Recovered};
+use crate::replication::stopped::Stopped;
 use crate::service::reader::{PartitionReader, ReadError};
 
 /// How often nothing may come where something has to.
@@ -32,6 +33,7 @@ impl Recovering {
             index,
             known,
             situation,
+            ..
         } = case;
         // Where the target has grown by just that many, they lie side by side.
         let stretches = match situation.high_watermark.0 - known.target_next.0 == i64::from(written) {
@@ -55,6 +57,12 @@ impl Recovering {
                     "the source has fewer records than were copied".to_owned(),
                 ));
             }
+        }
+        if let Some((from, to)) = walk.missing(&stretches)
+            && !known.is_cleaned
+            && self.target_start(*index).await? <= known.target_next
+        {
+            return Err(RecoveryFailure::Stop(Stopped::TargetIncomplete { from, to }));
         }
         let target_next = stretches
             .last()
@@ -110,6 +118,7 @@ impl Recovering {
             index,
             known,
             situation,
+            ..
         } = case;
         let with_time = WithTime(known.keeps_time);
         let producers = BTreeSet::from([known.producer_id, present_producer]);
@@ -144,7 +153,7 @@ impl Recovering {
         while tail.next() < end && empty < MAX_EMPTY {
             let before = tail.next();
             let fetched = reader.fetch(before.0, -1).await.map_err(|error| later(&error))?;
-            tail.take(fetched.records).map_err(|error| later(&error))?;
+            tail.take(fetched.records, end).map_err(|error| later(&error))?;
             empty = if tail.next() == before { empty + 1 } else { 0 };
         }
         Ok(())

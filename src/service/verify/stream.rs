@@ -64,10 +64,10 @@ impl RecordStream {
         for scanned in scan(fetched.records) {
             let (topic, partition) = (Arc::clone(&self.topic), self.partition);
             match scanned.map_err(|source| {
-                self.unreadable(ReadError::Scan {
+                self.unreadable(ReadError::Damaged {
                     topic,
                     partition,
-                    source,
+                    source: source.into(),
                 })
             })? {
                 Scanned::Batch(batch) => batches.push(batch),
