@@ -1,15 +1,8 @@
 //! Many seeds, on as many threads as there are processors.
-//!
-//! | environment variable | |
-//! |---|---|
-//! | `KFERRY_SIMULATION_SEED` | runs this seed only |
-//! | `KFERRY_SIMULATION_SEEDS` | runs so many, from the first one on |
-//! | `KFERRY_SIMULATION_FIRST` | the first one; without it the fixed set and then others, which are new each time |
-//! | `KFERRY_SIMULATION_LOG` | prints everything as it happens; sensible with one seed |
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::faults::Coverage;
@@ -26,19 +19,12 @@ pub(crate) struct Campaign {
     pub(crate) coverage: Coverage,
     pub(crate) records: usize,
     pub(crate) repeated: usize,
+    pub(crate) holes: usize,
     pub(crate) incarnations: usize,
     pub(crate) arrivals: u64,
     pub(crate) simulated_ms: i64,
     pub(crate) slowest: Option<(Duration, Seed)>,
     pub(crate) longest: Option<(i64, Seed)>,
-}
-
-/// How long to go on.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Extent {
-    Seeds(u64),
-    /// Seeds from the first one on until the time is over.
-    Time(Duration),
 }
 
 const MOST_FAILURES: usize = 20;
@@ -48,26 +34,18 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Runs seeds from `first` on.
-pub(crate) fn run(first: Seed, extent: Extent) -> Campaign {
-    let began = now();
-    let next = AtomicU64::new(first.0);
-    let is_over = AtomicBool::new(false);
+/// Runs them all, or until there is enough to see to.
+pub(crate) fn run(seeds: impl Iterator<Item = Seed> + Send) -> Campaign {
+    let seeds = Mutex::new(seeds);
     let campaign = Mutex::new(Campaign::default());
     let work = || {
-        while !is_over.load(Ordering::Relaxed) {
-            let seed = Seed(next.fetch_add(1, Ordering::Relaxed));
-            let goes_on = match extent {
-                Extent::Seeds(count) => seed.0 < first.0 + count,
-                Extent::Time(time) => began.elapsed() < time,
-            };
-            if !goes_on {
-                return;
-            }
+        loop {
+            let Some(seed) = locked(&seeds).next() else { return };
             let began = now();
             let outcome = Simulation::new(seed).run();
-            let failures = locked(&campaign).take(seed, outcome, began.elapsed());
-            is_over.fetch_or(failures >= MOST_FAILURES, Ordering::Relaxed);
+            if locked(&campaign).take(seed, outcome, began.elapsed()) >= MOST_FAILURES {
+                return;
+            }
         }
     };
     std::thread::scope(|scope| {
@@ -88,6 +66,7 @@ impl Campaign {
                 self.coverage.add(&report.coverage);
                 self.records += report.records;
                 self.repeated += report.repeated;
+                self.holes += report.holes;
                 self.incarnations += report.incarnations;
                 self.arrivals += report.arrivals;
                 self.simulated_ms += report.simulated_ms;
@@ -99,6 +78,31 @@ impl Campaign {
             }
         }
         self.failures.len()
+    }
+}
+
+impl fmt::Display for Campaign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.coverage)?;
+        writeln!(
+            f,
+            "{} seeds, {} incarnations, {} records ({} announced as twice there), {} arrivals in {} simulated hours; {} \
+             partitions found out of order and said to be",
+            self.runs,
+            self.incarnations,
+            self.records,
+            self.repeated,
+            self.arrivals,
+            self.simulated_ms / 3_600_000,
+            self.holes
+        )?;
+        if let Some((took, seed)) = self.slowest {
+            writeln!(f, "the slowest seed, {seed}, took {took:?}")?;
+        }
+        if let Some((ms, seed)) = self.longest {
+            writeln!(f, "seed {seed} took {ms} simulated ms to recover from its last fault")?;
+        }
+        Ok(())
     }
 }
 

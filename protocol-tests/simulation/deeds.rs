@@ -140,8 +140,11 @@ impl Simulation {
                 true
             }
             FaultKind::ProducersForgotten => {
-                self.cluster(end).core.expire_producers(PRODUCER_EXPIRATION_MS);
-                true
+                let may_forget = self.may_forget(end);
+                if may_forget {
+                    self.cluster(end).core.expire_producers(PRODUCER_EXPIRATION_MS);
+                }
+                may_forget
             }
             FaultKind::LedgerCompacted => {
                 let lane = self.random.index(self.options.lanes as usize) as i32;
@@ -234,7 +237,7 @@ impl Simulation {
         }
     }
 
-    fn a_broker(&mut self, end: End) -> i32 {
+    pub(crate) fn a_broker(&mut self, end: End) -> i32 {
         let brokers = self.cluster(end).brokers();
         self.random.within(1..i64::from(brokers) + 1) as i32
     }
@@ -266,7 +269,17 @@ impl Simulation {
                 .move_leader(&topic, partition, Some(broker))
                 .expect("it exists");
         }
-        self.cluster(end).core.restart_broker(broker, PRODUCER_EXPIRATION_MS);
+        let expiration_ms = match self.may_forget(end) {
+            true => PRODUCER_EXPIRATION_MS,
+            false => i64::MAX,
+        };
+        self.cluster(end).core.restart_broker(broker, expiration_ms);
+    }
+
+    /// What was sent before an owner lost its flow, and arrives when the leader has forgotten the next one's producer, is
+    /// appended: nothing protects from that, and it is not asked of anybody.
+    fn may_forget(&self, end: End) -> bool {
+        end == End::Source || !locked(&self.network).others_have_sent(self.started.saturating_sub(1))
     }
 
     /// Another broker leads a partition, or none.
@@ -318,7 +331,7 @@ impl Simulation {
         has_deleted
     }
 
-    fn partitions(&mut self, end: End) -> Vec<(String, i32)> {
+    pub(crate) fn partitions(&mut self, end: End) -> Vec<(String, i32)> {
         let topics = self.cluster(end).core.topics().iter();
         topics
             .flat_map(|topic| (0..topic.partitions.len() as i32).map(|index| (topic.name.to_string(), index)))

@@ -13,6 +13,8 @@ pub(crate) enum FaultKind {
     RequestLost,
     /// It was carried out, and its connection breaks instead of an answer.
     ResponseLost,
+    /// It was carried out, and its leader dies before anybody else has it: the next leader's log is shorter.
+    Unreplicated,
     /// Nothing arrives any more, and nobody is told.
     Silence,
     /// Some bytes take seconds.
@@ -54,9 +56,10 @@ pub(crate) enum FaultKind {
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::RequestLost,
         Self::ResponseLost,
+        Self::Unreplicated,
         Self::Silence,
         Self::Slow,
         Self::Refused,
@@ -82,7 +85,7 @@ impl FaultKind {
     pub(crate) fn is_of_requests(self) -> bool {
         matches!(
             self,
-            Self::RequestLost | Self::ResponseLost | Self::Silence | Self::Refused | Self::Damaged
+            Self::RequestLost | Self::ResponseLost | Self::Unreplicated | Self::Silence | Self::Refused | Self::Damaged
         )
     }
 }

@@ -298,6 +298,20 @@ impl Network {
         }
     }
 
+    /// Whether something that another incarnation than this one has sent may still be appended on the target.
+    pub(crate) fn others_have_sent(&self, incarnation: usize) -> bool {
+        let may_append = |arrival: &Arrival| {
+            let Arrival::Request(request) = arrival else {
+                return false;
+            };
+            summary(request).starts_with("Produce")
+        };
+        self.links
+            .values()
+            .filter(|link| link.end == End::Target && link.incarnation != incarnation)
+            .any(|link| link.to_broker.iter().any(may_append))
+    }
+
     /// Inverts a byte of a record in what the broker has answered last. `false` if there is none that could be found.
     pub(crate) fn damage(&mut self, id: LinkId) -> bool {
         let last = self.links.get_mut(&id).and_then(|link| link.to_client.back_mut());

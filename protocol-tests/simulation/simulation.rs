@@ -15,7 +15,7 @@ use kferry::replication::partition::Policies;
 use kferry::sandbox::core::{Effect, Fault, Settings};
 use kferry::service::copy::{CopyRequest, StartFrom};
 
-use crate::announcements::{self, tell};
+use crate::announcements::{self, Line, tell};
 use crate::clusters::SimulatedCluster;
 use crate::deeds::{Deed, Plan};
 use crate::faults::{Coverage, FaultKind, api_name, refusals};
@@ -50,6 +50,8 @@ pub(crate) struct Report {
     pub(crate) simulated_ms: i64,
     /// From the last fault to the last record.
     pub(crate) recovered_ms: i64,
+    /// Partitions that are out of order, which was said.
+    pub(crate) holes: usize,
     pub(crate) coverage: Coverage,
 }
 
@@ -74,6 +76,8 @@ pub(crate) struct Simulation {
     pub(crate) faults_are_over: bool,
     /// Some incarnation has ended in good order, with everything copied.
     has_ended_well: bool,
+    /// What could not be kept was said.
+    has_said_so: bool,
 }
 
 impl Simulation {
@@ -108,6 +112,7 @@ impl Simulation {
             ambush: None,
             faults_are_over: false,
             has_ended_well: false,
+            has_said_so: false,
             options,
         };
         simulation.create_topics();
@@ -144,6 +149,9 @@ impl Simulation {
         loop {
             let now = self.step()?;
             self.hear()?;
+            if self.has_said_so {
+                return Ok(self.report(now));
+            }
             if !self.faults_are_over {
                 continue;
             }
@@ -162,17 +170,26 @@ impl Simulation {
             }
         }
         self.judge.conclude(&self.source.core)?;
+        Ok(self.report(ended_at.unwrap_or(0)))
+    }
+
+    fn report(&self, ended_at: i64) -> Report {
         let network = locked(&self.network);
-        Ok(Report {
+        Report {
             trace: network.trace(),
             arrivals: network.arrivals(),
             records: self.judge.partitions().map(|(_, judge)| judge.committed().len()).sum(),
             repeated: self.judge.partitions().map(|(_, judge)| judge.repeated()).sum(),
             incarnations: self.started,
             simulated_ms: network.now(),
-            recovered_ms: ended_at.unwrap_or(0) - self.options.active_ms,
+            recovered_ms: ended_at - self.options.active_ms,
+            holes: self
+                .judge
+                .partitions()
+                .filter(|(_, judge)| judge.hole().is_some())
+                .count(),
             coverage: self.coverage.clone(),
-        })
+        }
     }
 
     fn too_long(&self) -> Result<Report, Violation> {
@@ -307,12 +324,21 @@ impl Simulation {
             self.cluster(end).core.arm(Fault::new(api, Effect::Refuse(code)));
         }
         let is_damaged = self.random.chance(self.rate(FaultKind::Damaged));
+        if is_damaged {
+            tell(|| format!("Damaged: {api:?}"));
+        }
         if is_damaged && let Some(damaged) = damaged(request) {
             self.coverage.count(FaultKind::Damaged, api_name(api));
             arrival = Arrival::Request(damaged);
         }
+        let ends = (end == End::Target && api == ApiKey::Produce && self.befalls(FaultKind::Unreplicated, api))
+            .then(|| self.target_ends());
         self.cluster(end).handle(id, arrival, network);
         self.cluster(end).core.disarm();
+        if let Some(ends) = ends {
+            network.cut(id);
+            self.cut_back(ends);
+        }
         if is_damaged && network.damage(id) {
             self.coverage.count(FaultKind::Damaged, api_name(api));
         }
@@ -324,6 +350,30 @@ impl Simulation {
             && self.incarnations.contains_key(&incarnation)
         {
             *left = left.saturating_sub(1);
+        }
+    }
+
+    fn target_ends(&mut self) -> Vec<((String, i32), i64)> {
+        let partitions = self.partitions(End::Target);
+        let core = &self.target.core;
+        let end =
+            |(topic, index): &(String, i32)| core.partition(topic, *index).map_or(0, |found| found.log.end_offset());
+        partitions
+            .into_iter()
+            .map(|partition| (partition.clone(), end(&partition)))
+            .collect()
+    }
+
+    /// Other leaders are elected for what has grown since, and have nothing of it.
+    fn cut_back(&mut self, ends: Vec<((String, i32), i64)>) {
+        for ((topic, index), end) in ends {
+            let found = self.target.core.partition(&topic, index);
+            if found.is_ok_and(|found| found.log.end_offset() > end) {
+                self.target.core.truncate(&topic, index, end).expect("it exists");
+                let leader = self.a_broker(End::Target);
+                let moved = self.target.core.move_leader(&topic, index, Some(leader));
+                moved.expect("it exists");
+            }
         }
     }
 
@@ -369,7 +419,7 @@ impl Simulation {
     fn hear(&mut self) -> Result<(), Violation> {
         for line in announcements::take_lines() {
             if line.text.starts_with("partition stopped: ") {
-                self.stopped(&line.text)?;
+                self.stopped(&line)?;
                 continue;
             }
             let Some(range) = line.range() else { continue };
@@ -386,14 +436,25 @@ impl Simulation {
     }
 
     /// A partition has stopped, which is for an operator to see to: by starting again, where that helps.
-    fn stopped(&mut self, reason: &str) -> Result<(), Violation> {
+    fn stopped(&mut self, line: &Line) -> Result<(), Violation> {
+        let reason = line.text.as_str();
+        if reason.contains("are not there, and later ones are") {
+            let judge = self.judge.partition(&line.topic, line.partition);
+            let hole = judge.and_then(|judge| judge.hole());
+            if hole.is_none() || hole != line.range() {
+                return violation(Invariant::Loud, format!("{reason}; in truth {hole:?}"));
+            }
+            self.has_said_so = true;
+        }
         let may_pass = [
             "could not be read for",
             "took nothing for",
             "run again",
             "another kferry has taken over",
+            "are not there, and later ones are",
         ];
-        if !may_pass.iter().any(|text| reason.contains(text)) {
+        let is_damaged = reason.contains("batch is damaged") && self.options.rate(FaultKind::Damaged) > 0.0;
+        if !is_damaged && !may_pass.iter().any(|text| reason.contains(text)) {
             return violation(Invariant::Loud, format!("without a cause: {reason}"));
         }
         let at = locked(&self.network).now() + OPERATOR_MS;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use kferry::offsets::Segment;
+use kferry::offsets::{OffsetMap, OffsetPair, Segment, SourceOffset, StoredSegment, TargetOffset, TranslationState};
 use kferry::record::{DecodeLimits, decode};
-use kferry::replication::ledger::{Checkpoint, LedgerRecord, OwnerId};
+use kferry::replication::ledger::{Checkpoint, LedgerKey, LedgerRecord, OwnerId, OwnerRecord};
 use kferry::sandbox::core::Cluster;
 
 use super::{Invariant, PartitionJudge, Violation, batches_from, violation};
@@ -18,6 +18,9 @@ pub(crate) struct LedgerJudge {
     scanned: BTreeMap<i32, i64>,
     /// What was written late by an older owner does not count.
     checkpoints: BTreeMap<(String, i32), BTreeMap<OwnerId, Checkpoint>>,
+    segments: BTreeMap<(String, i32), BTreeMap<(SourceOffset, OwnerId), StoredSegment>>,
+    /// The last owner of each lane.
+    owners: BTreeMap<i32, OwnerRecord>,
 }
 
 impl LedgerJudge {
@@ -39,6 +42,9 @@ impl LedgerJudge {
                     match LedgerRecord::decode(key, record.value) {
                         Ok(record) => {
                             tell(|| format!("ledger {lane}: {record:?}"));
+                            if let LedgerRecord::Owner(record) = record {
+                                self.owners.insert(lane, record);
+                            }
                             self.check(record, partitions)?;
                         }
                         Err(error) => return violation(Invariant::Sound, format!("the ledger: {error}")),
@@ -68,17 +74,44 @@ impl LedgerJudge {
                 topic,
                 partition,
                 segment,
-                ..
-            } => match partitions.get(&(topic, partition)) {
-                Some(judge) => check_runs(judge, &segment),
-                None => Ok(()),
-            },
+                owner,
+            } => {
+                let key = (topic, partition);
+                if let Some(judge) = partitions.get(&key) {
+                    check_runs(judge, &segment)?;
+                }
+                if let Some((start, stored)) = segment.start().zip(StoredSegment::new(&segment)) {
+                    self.segments.entry(key).or_default().insert((start, owner), stored);
+                }
+                Ok(())
+            }
+            LedgerRecord::Gone(LedgerKey::Checkpoint {
+                topic,
+                partition,
+                owner,
+            }) => {
+                self.checkpoints.entry((topic, partition)).or_default().remove(&owner);
+                Ok(())
+            }
+            LedgerRecord::Gone(LedgerKey::Segment {
+                topic,
+                partition,
+                owner,
+                source_start,
+            }) => {
+                let segments = self.segments.entry((topic, partition)).or_default();
+                segments.remove(&(source_start, owner));
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
 
-    /// Whatever ended in good order has said how far it came.
-    pub(crate) fn conclude(&self, partitions: &Partitions) -> Result<(), Violation> {
+    /// Whoever has given the flow up has said how far it came.
+    pub(crate) fn conclude(&self, source: &Cluster, partitions: &Partitions) -> Result<(), Violation> {
+        if !self.owners.values().all(|owner| owner.released) {
+            return Ok(());
+        }
         for (key, judge) in partitions {
             let latest = self.checkpoints.get(key).and_then(BTreeMap::last_key_value);
             let position = latest.map_or(0, |(_, known)| known.source_position.0);
@@ -93,9 +126,62 @@ impl LedgerJudge {
                     ),
                 );
             }
+            if let Some((_, checkpoint)) = latest {
+                let log = &source.partition(&key.0, key.1).expect("a topic of ours").log;
+                check_map(judge, &self.map(key, checkpoint), log.log_start_offset())?;
+            }
         }
         Ok(())
     }
+
+    /// What anybody who asks is answered from.
+    fn map(&self, key: &(String, i32), checkpoint: &Checkpoint) -> OffsetMap {
+        let position = OffsetPair {
+            source: checkpoint.source_position,
+            target: checkpoint.target_next,
+        };
+        let segments = self.segments.get(key).into_iter().flatten();
+        let segments = segments.map(|((_, owner), stored)| (*owner, stored.clone()));
+        OffsetMap::new(checkpoint.start, position, &checkpoint.cuts, segments)
+    }
+}
+
+/// Every offset that the source's log still has leads to a place on the target behind all that lies below it, and before
+/// all that does not; and back. Where the cleaner has taken records before it was known where their copies are, it is
+/// enough that nobody misses one.
+fn check_map(judge: &PartitionJudge, map: &OffsetMap, log_start: i64) -> Result<(), Violation> {
+    if judge.repeated() > 0 {
+        return Ok(()); // There are two places.
+    }
+    let copies: Vec<(i64, i64)> = (judge.place_of_offset(log_start)..judge.committed().len())
+        .filter_map(|place| Some((judge.committed()[place].offset, judge.copy_of(place)?)))
+        .collect();
+    let Some((_, first_copy)) = copies.first().copied() else {
+        return Ok(());
+    };
+    let may_repeat = judge.rules().source_is_compacted;
+    let is_right = |is_below: bool, is_below_answer: bool| is_below == is_below_answer || (may_repeat && is_below);
+    let wrong = |side: &str, asked: i64, answer: String| {
+        let text = format!("{}: {side} offset {asked} is {answer}", judge.name());
+        violation(Invariant::Translation, text)
+    };
+    for asked in map.start().source.0.max(log_start)..map.position().source.0 {
+        let answer = map.translate(SourceOffset(asked));
+        let mut copies = copies.iter();
+        let all_right = copies.all(|(source, target)| is_right(*source < asked, *target < answer.offset.0));
+        if answer.state != TranslationState::Exact || !all_right {
+            return wrong("source", asked, format!("{answer:?}"));
+        }
+    }
+    for asked in map.start().target.0.max(first_copy)..map.position().target.0 {
+        let answer = map.inverse(TargetOffset(asked));
+        let mut copies = copies.iter();
+        let all_right = copies.all(|(source, target)| is_right(*target < asked, *source < answer.offset.0));
+        if answer.state != TranslationState::Exact || !all_right {
+            return wrong("target", asked, format!("{answer:?}"));
+        }
+    }
+    Ok(())
 }
 
 fn check_position(judge: &PartitionJudge, checkpoint: &Checkpoint) -> Result<(), Violation> {

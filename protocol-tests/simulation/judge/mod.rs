@@ -135,7 +135,7 @@ impl Judge {
             let partition = source.partition(topic, *index).expect("a topic of ours");
             judge.conclude(&partition.log)?;
         }
-        self.ledger.conclude(&self.partitions)
+        self.ledger.conclude(source, &self.partitions)
     }
 }
 

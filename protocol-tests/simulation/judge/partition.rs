@@ -46,6 +46,11 @@ pub(crate) struct PartitionJudge {
     perhaps_repeated: Vec<(usize, usize)>,
     /// Source offsets, from and to (exclusive), that were announced as gone.
     gaps: Vec<(i64, i64)>,
+    /// The sequence number that the mapping goes on with.
+    next_sequence: i32,
+    /// Source offsets, from and to (exclusive), that are not there although later ones are: the leader had forgotten the
+    /// producer, and took a batch behind one that it had just refused. From then on nothing is in its place.
+    hole: Option<(i64, i64)>,
     /// Of records that are there twice: all copies but the last.
     older_copies: BTreeSet<(usize, i64)>,
 }
@@ -67,6 +72,8 @@ impl PartitionJudge {
             mapping: None,
             perhaps_repeated: Vec::new(),
             gaps: Vec::new(),
+            next_sequence: 0,
+            hole: None,
             older_copies: BTreeSet::new(),
         }
     }
@@ -106,6 +113,11 @@ impl PartitionJudge {
     /// How many records are on the target a second time, as was announced.
     pub(crate) fn repeated(&self) -> usize {
         self.older_copies.len()
+    }
+
+    /// See the field: it can't be helped, but has to be found.
+    pub(crate) fn hole(&self) -> Option<(i64, i64)> {
+        self.hole
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -196,9 +208,11 @@ impl PartitionJudge {
                     )
                 });
             } else {
-                self.check_mapping(batch)?;
+                let is_in_sequence = self.check_mapping(batch)?;
                 for seen in seen_in(batch) {
-                    self.arrive(seen)?;
+                    if self.hole.is_none() {
+                        self.arrive(seen, is_in_sequence)?;
+                    }
                 }
             }
         }
@@ -206,8 +220,8 @@ impl PartitionJudge {
         Ok(())
     }
 
-    /// A batch of an older owner is not appended after one of a newer.
-    fn check_mapping(&mut self, batch: &StoredBatch) -> Result<(), Violation> {
+    /// A batch of an older owner is not appended after one of a newer. Says whether it is the next of its mapping.
+    fn check_mapping(&mut self, batch: &StoredBatch) -> Result<bool, Violation> {
         let header = &batch.header;
         let now = (header.producer_id(), header.producer_epoch());
         tell(|| {
@@ -232,12 +246,14 @@ impl PartitionJudge {
             let text = format!("{name}: at target offset {offset} a batch of {now:?} after {mapping:?}");
             return violation(Invariant::Fenced, text);
         }
+        let is_next = self.mapping != Some(now) || self.next_sequence == header.base_sequence();
         self.mapping = Some(now);
-        Ok(())
+        self.next_sequence = header.base_sequence().wrapping_add(header.last_offset_delta() + 1) & i32::MAX;
+        Ok(is_next)
     }
 
     /// The next record on the target.
-    pub(crate) fn arrive(&mut self, seen: Seen) -> Result<(), Violation> {
+    pub(crate) fn arrive(&mut self, seen: Seen, is_in_sequence: bool) -> Result<(), Violation> {
         let Some(place) = self.place.get(&seen.id).copied() else {
             return self.explain_unknown(seen);
         };
@@ -264,6 +280,10 @@ impl PartitionJudge {
         }
         let skipped = &self.committed[self.next..place];
         let is_gone = |seen: &Seen| self.gaps.iter().any(|(from, to)| (*from..*to).contains(&seen.offset));
+        if !is_in_sequence && let Some(first) = skipped.first() {
+            self.hole = Some((first.offset, original.offset));
+            return Ok(());
+        }
         if !self.rules.source_is_compacted && !skipped.iter().all(is_gone) {
             let text = format!(
                 "{}: target offset {} holds {original:?}, after {} records that are not there: {:?}",
@@ -320,5 +340,80 @@ impl PartitionJudge {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(id: u64, offset: i64) -> Seen {
+        Seen { offset, id, digest: id }
+    }
+
+    /// Three records were committed, at offsets 0, 1 and 3.
+    fn judge() -> PartitionJudge {
+        let mut judge = PartitionJudge::new("t partition 0".to_owned(), Rules::default());
+        for (id, offset) in [(1, 0), (2, 1), (3, 3)] {
+            judge.commit(seen(id, offset));
+        }
+        judge
+    }
+
+    /// What comes of these records on the target, one after the other.
+    fn verdict(ids: &[u64]) -> Result<(), Invariant> {
+        let mut judge = judge();
+        for (offset, id) in (0..).zip(ids) {
+            judge
+                .arrive(seen(*id, offset), true)
+                .map_err(|violation| violation.invariant)?;
+        }
+        match judge.is_complete() {
+            true => Ok(()),
+            false => Err(Invariant::Complete),
+        }
+    }
+
+    #[test]
+    fn what_is_right_is_right() {
+        assert_eq!(verdict(&[1, 2, 3]), Ok(()));
+    }
+
+    #[test]
+    fn a_record_too_few_is_noticed() {
+        assert_eq!(verdict(&[1, 3]), Err(Invariant::Prefix));
+        assert_eq!(verdict(&[1, 2]), Err(Invariant::Complete));
+    }
+
+    #[test]
+    fn a_record_too_many_is_noticed() {
+        assert_eq!(verdict(&[1, 2, 2, 3]), Err(Invariant::Unique));
+        assert_eq!(verdict(&[1, 2, 3, 4]), Err(Invariant::NothingInvented));
+    }
+
+    #[test]
+    fn another_order_is_noticed() {
+        assert_eq!(verdict(&[2, 1, 3]), Err(Invariant::Prefix));
+    }
+
+    #[test]
+    fn another_content_is_noticed() {
+        let altered = Seen {
+            digest: 7,
+            ..seen(1, 0)
+        };
+        let verdict = judge().arrive(altered, true).map_err(|violation| violation.invariant);
+        assert_eq!(verdict, Err(Invariant::Faithful));
+    }
+
+    #[test]
+    fn a_repetition_that_was_announced_is_let_pass() {
+        let mut judge = judge();
+        judge.announce_repetition(1, 3);
+        for (offset, id) in (0..).zip([1, 2, 2, 3]) {
+            judge.arrive(seen(id, offset), true).expect("it was said");
+        }
+        assert_eq!(judge.repeated(), 1);
+        assert!(judge.arrive(seen(1, 4), true).is_err(), "that was not said of this one");
     }
 }
