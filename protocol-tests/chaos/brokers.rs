@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::data::{Age, Data, report};
-use crate::kafka::{KafkaCluster, Version, eventually, shared};
-use crate::{pause, rounds};
+use crate::kafka::{KafkaCluster, Version, eventually};
+use crate::{other, pause, rounds};
 
 const KILLS: usize = 3;
 const RATE: &str = "1MB";
@@ -16,15 +16,11 @@ enum Side {
 }
 
 fn killed(side: Side, version: Version, age: Age) {
-    let other = shared(match version {
-        Version::V4 => Version::V3,
-        _ => Version::V4,
-    });
     for round in 0..rounds() {
         let own = KafkaCluster::start(version, &[]);
         let (source, target) = match side {
-            Side::Source => (&own, other),
-            Side::Target => (other, &own),
+            Side::Source => (&own, other(version)),
+            Side::Target => (other(version), &own),
         };
         let name = format!("broker-{side:?}-{age:?}-{}-{round}", version.release()).to_lowercase();
         let mut data = Data::write(&name, source, age);
@@ -47,12 +43,7 @@ fn killed(side: Side, version: Version, age: Age) {
 
         let outcome = running.wait();
 
-        assert_eq!(
-            outcome.summary().text("/guarantee"),
-            "exactly-once",
-            "{}",
-            outcome.stderr
-        );
+        data.assert_promised(&outcome);
         let records = data.assert_exactly_once(source, target);
         report(
             "brokers killed",

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::SystemTime;
 
 use crate::kafka::{Cluster, Dump, Isolation, Judge, KafkaCluster, Produce, Timestamps, assert_same};
-use crate::kferry::Copy;
+use crate::kferry::{Copy, Outcome};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 const PARTITIONS: usize = 3;
@@ -62,9 +62,12 @@ impl Data {
         }
     }
 
-    /// A copy of all of it.
+    /// A copy of all of it. How much is fetched at once, and so how the stream is cut up, is another each time.
     pub(crate) fn copy(&self, source: &dyn Cluster, target: &dyn Cluster) -> Copy {
+        let memory = fastrand::choice(["8MiB", "32MiB", "256MiB"]).expect("some");
         Copy::bare()
+            .arg("--log", "debug")
+            .arg("--memory", memory)
             .arg("--from", source.bootstrap())
             .arg("--to", target.bootstrap())
             .arg("--topics", format!("{}-.*", self.name))
@@ -78,6 +81,24 @@ impl Data {
         let topics: Vec<String> = topics.filter(|topic| topic.starts_with(&name)).collect();
         let ends = |topic: &String| -> i64 { self.judge.offsets(target, topic).iter().map(|(_, end)| end).sum() };
         topics.iter().map(ends).sum()
+    }
+
+    /// Whether a copy that has come to its end had everything once, by its own account.
+    #[track_caller]
+    pub(crate) fn assert_promised(&self, outcome: &Outcome) {
+        assert_eq!(
+            outcome.summary().text("/guarantee"),
+            "exactly-once",
+            "{}",
+            outcome.stderr
+        );
+    }
+
+    /// Whether one that was ended had to give up on that, by what it said until then.
+    #[track_caller]
+    pub(crate) fn heed(&self, said: &str) {
+        assert!(!said.contains("may be on the target twice"), "{said}");
+        assert!(!said.contains("panicked"), "{said}");
     }
 
     /// The claim. Returns how many records there are.

@@ -4,17 +4,14 @@
 //! the same to it: a write to its log fails, so it gives the log up and ends.
 
 use crate::data::{Age, Data, report};
-use crate::kafka::{KafkaCluster, Version, eventually, shared};
-use crate::rounds;
+use crate::kafka::{KafkaCluster, Version, eventually};
+use crate::{other, rounds};
 
 /// Below what the larger topics take for a partition; above what a broker writes by itself.
 const FULL: u64 = 300 << 10;
 
 fn full(version: Version) {
-    let source = shared(match version {
-        Version::V4 => Version::V3,
-        _ => Version::V4,
-    });
+    let source = other(version);
     for round in 0..rounds() {
         let target = KafkaCluster::start(version, &[]);
         let name = format!("full-{}-{round}", version.release());

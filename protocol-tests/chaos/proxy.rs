@@ -1,27 +1,38 @@
-//! Connections to the target are cut after a produce request was passed on and before its answer is.
+//! A proxy before the target, which loses the answers to requests, or delivers requests late.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use crate::data::{Age, Data, report};
-use crate::kafka::{Cluster, KafkaCluster, Version, shared};
-use crate::rounds;
+use crate::kafka::Cluster;
+use crate::{by_magnitude, pause};
 
-const CUTS: usize = 50;
+/// Produce, InitProducerId, AddPartitionsToTxn, EndTxn: what changes something, of data or of a fence.
+const STRUCK: [u16; 4] = [0, 22, 24, 26];
 
-/// One produce request in so many is cut off, by chance.
+/// One request in so many is struck, by chance.
 const ONE_IN: usize = 8;
 
-const PRODUCE: [u8; 2] = [0, 0];
+pub(crate) const LATEST: Duration = Duration::from_secs(4);
 
-/// Stands before a broker. Frames from clients pass; of those that are produce requests some are the last of their
-/// connection.
-struct Proxy {
+/// What happens to a request that is struck. To the client both look alike: its connection ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Harm {
+    /// It arrives, and its answer does not.
+    AnswerLost,
+    /// It arrives a while later, when the client has come back and asked.
+    Late,
+}
+
+/// Stands before a broker. Frames from clients pass; those that are struck are the last ones of their connections.
+pub(crate) struct Proxy {
     port: u16,
-    cuts: Arc<AtomicUsize>,
+    harm: Harm,
+    most: usize,
+    struck: Arc<AtomicUsize>,
 }
 
 impl Cluster for Proxy {
@@ -31,23 +42,44 @@ impl Cluster for Proxy {
 }
 
 impl Proxy {
-    /// Listens; until it knows its broker, connections wait.
-    fn listen() -> (Self, TcpListener) {
+    /// Listens; until it is told its broker, connections wait. Strikes no more often than `most`.
+    pub(crate) fn listen(harm: Harm, most: usize) -> (Self, TcpListener) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("a bound address").port();
-        let cuts = Arc::new(AtomicUsize::new(0));
-        (Self { port, cuts }, listener)
+        let proxy = Self {
+            port: listener.local_addr().expect("a bound address").port(),
+            harm,
+            most,
+            struck: Arc::default(),
+        };
+        (proxy, listener)
     }
 
-    fn serve(&self, listener: TcpListener, broker: u16) {
-        let cuts = Arc::clone(&self.cuts);
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn struck(&self) -> usize {
+        self.struck.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn serve(&self, listener: TcpListener, broker: u16) {
+        let (harm, most, struck) = (self.harm, self.most, Arc::clone(&self.struck));
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let cuts = Arc::clone(&cuts);
+                let struck = Arc::clone(&struck);
+                let strikes = move |frame: &[u8]| {
+                    let api = u16::from_be_bytes([frame[0], frame[1]]);
+                    let one_more = |count| (count < most).then_some(count + 1);
+                    STRUCK.contains(&api)
+                        && fastrand::usize(..ONE_IN) == 0
+                        && struck
+                            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+                            .is_ok()
+                };
                 thread::spawn(move || {
                     // Either side may go away at any time.
                     if let Ok(broker) = TcpStream::connect(("127.0.0.1", broker)) {
-                        let _ = pass(client, broker, &cuts);
+                        let _ = pass(client, broker, harm, strikes);
                     }
                 });
             }
@@ -55,7 +87,12 @@ impl Proxy {
     }
 }
 
-fn pass(mut client: TcpStream, mut broker: TcpStream, cuts: &AtomicUsize) -> std::io::Result<()> {
+fn pass(
+    mut client: TcpStream,
+    mut broker: TcpStream,
+    harm: Harm,
+    strikes: impl Fn(&[u8]) -> bool,
+) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     broker.set_nodelay(true)?;
     let (mut answers, mut back) = (broker.try_clone()?, client.try_clone()?);
@@ -71,66 +108,22 @@ fn pass(mut client: TcpStream, mut broker: TcpStream, cuts: &AtomicUsize) -> std
         }
         frame.resize(u32::from_be_bytes(length) as usize, 0);
         client.read_exact(&mut frame)?;
-        let is_cut = frame[..2] == PRODUCE
-            && fastrand::usize(..ONE_IN) == 0
-            && cuts
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |cuts| {
-                    (cuts < CUTS).then_some(cuts + 1)
-                })
-                .is_ok();
-        if is_cut {
+        let is_struck = strikes(&frame);
+        if is_struck {
             // Before the request is passed on, so that the answer can't be faster.
-            client.shutdown(Shutdown::Write)?;
+            client.shutdown(Shutdown::Both)?;
+            if let Harm::Late = harm {
+                pause(by_magnitude(LATEST));
+            }
         }
         broker.write_all(&length)?;
         broker.write_all(&frame)?;
-        if is_cut {
-            client.shutdown(Shutdown::Both)?;
-            // The broker reads all of it, though nobody waits for what it says.
-            broker.shutdown(Shutdown::Write)?;
+        if is_struck {
             break;
         }
     }
+    // The broker reads all that it was sent, though nobody may wait for what it says.
     let _ = broker.shutdown(Shutdown::Write);
     let _ = answering.join();
     Ok(())
-}
-
-fn cut(version: Version) {
-    let source = shared(match version {
-        Version::V4 => Version::V3,
-        _ => Version::V4,
-    });
-    for round in 0..rounds() {
-        let (proxy, listener) = Proxy::listen();
-        let target = KafkaCluster::start_behind(version, proxy.port);
-        proxy.serve(listener, target.behind_proxy());
-        let name = format!("cut-{}-{round}", version.release());
-        let mut data = Data::write(&name, source, Age::New);
-
-        let outcome = data.copy(source, &proxy).arg("--max-rate", "1MB").run();
-
-        assert_eq!(
-            outcome.summary().text("/guarantee"),
-            "exactly-once",
-            "{}",
-            outcome.stderr
-        );
-        let cuts = proxy.cuts.load(Ordering::Relaxed);
-        assert!(cuts > CUTS / 2, "{cuts} cuts are too few to tell");
-        let records = data.assert_exactly_once(source, &target);
-        report("cut", &target, records, &format!("{cuts} answers lost"));
-    }
-}
-
-#[test]
-#[ignore = "needs Apache Kafka (Java 17 and Maven)"]
-fn a_target_of_4_whose_answers_are_lost_has_everything_once() {
-    cut(Version::V4);
-}
-
-#[test]
-#[ignore = "needs Apache Kafka (Java 17 and Maven)"]
-fn a_target_of_3_whose_answers_are_lost_has_everything_once() {
-    cut(Version::V3);
 }

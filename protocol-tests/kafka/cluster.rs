@@ -49,8 +49,8 @@ impl KafkaCluster {
     }
 
     /// With a second listener, which says of itself that it is at `proxy`, where its clients go from then on.
-    pub(crate) fn start_behind(version: Version, proxy: u16) -> Self {
-        Self::start_with(version, &[], Some(proxy))
+    pub(crate) fn start_behind(version: Version, proxy: u16, configs: &[(&str, &str)]) -> Self {
+        Self::start_with(version, configs, Some(proxy))
     }
 
     fn start_with(version: Version, configs: &[(&str, &str)], proxy: Option<u16>) -> Self {
