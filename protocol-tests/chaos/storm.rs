@@ -8,7 +8,7 @@ use crate::kafka::{KafkaCluster, Signal, Version};
 use crate::kferry::{Outcome, Running};
 use crate::{LONGEST_RUN, by_magnitude, other, pause, rounds};
 
-const BLOWS: usize = 30;
+const BLOWS: usize = 12;
 
 /// Some thirty seconds for all of the data.
 const RATE: &str = "500KB";

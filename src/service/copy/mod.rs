@@ -131,6 +131,10 @@ impl CopyError {
     }
 }
 
+/// How often a topic that the ledger knows is looked for on the target.
+const LOOKS_FOR_TOPICS: u32 = 5;
+const LOOK_WAIT: Duration = Duration::from_millis(200);
+
 /// Copies until the ends are reached, or until `shutdown` turns true.
 pub async fn copy(
     request: CopyRequest,
@@ -226,7 +230,7 @@ async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Rea
         partitions: memory,
         ..
     } = memory;
-    refuse_lost_topics(&topics, &changes, &memory, &ledger_name)?;
+    let changes = changes_now(&target, &topics, &memory, &ledger_name).await?;
     refuse_unknown_configs(&topics, &changes)?;
     apply(&target, changes, request.replication_factor).await?;
 
@@ -300,6 +304,27 @@ fn names_of(changes: &[TopicChange]) -> String {
         })
         .collect();
     names.join(", ")
+}
+
+/// What the target lacks, once the ledger is read. Another kferry may have made the topics since they were looked for, and
+/// brokers hear of them one after the other.
+async fn changes_now(
+    target: &Cluster,
+    topics: &[SourceTopic],
+    memory: &Partitions,
+    ledger: &str,
+) -> Result<Vec<TopicChange>, CopyError> {
+    let names: Vec<String> = topics.iter().map(|topic| topic.target_name.clone()).collect();
+    let mut looks = 0;
+    loop {
+        let changes = plan_topics(topics, &target_partitions(target, names.clone()).await?);
+        looks += 1;
+        match refuse_lost_topics(topics, &changes, memory, ledger) {
+            Ok(()) => return Ok(changes),
+            Err(lost) if looks == LOOKS_FOR_TOPICS => return Err(lost),
+            Err(_) => tokio::time::sleep(LOOK_WAIT).await,
+        }
+    }
 }
 
 /// A target topic that was copied to and is gone now is not made anew in silence: consumers have lost it.
