@@ -8,6 +8,7 @@
 //! What bounds it: the [`Budget`] over everything fetched, [`FlowLimits::slot_window_bytes`] for a slot,
 //! [`FlowLimits::partition_bytes`] for a partition.
 
+mod fetching;
 mod leaders;
 mod messages;
 mod ownership;
@@ -29,12 +30,11 @@ pub use ownership::{LEASE, Tenure};
 use self::ownership::Ownership;
 use super::budget::Budget;
 use super::ledger::lane_of;
-use super::partition::{FetchTrouble, Incident, PartitionReplicator, ProduceOutcome};
+use super::partition::{Incident, PartitionReplicator, ProduceOutcome};
 use super::rate::RateLimit;
 use super::recovery::Recovered;
 use super::stopped::Stopped;
 use crate::offsets::SourceOffset;
-use crate::protocol::fetch_response::EpochEnd;
 
 /// Requests of a target slot whose answers are awaited. Brokers work off one at a time for a connection; the others
 /// hide the way there and back.
@@ -309,22 +309,6 @@ impl FlowReplicator {
         }
     }
 
-    fn handle_ownership(&mut self, now: Instant, confirmed: bool) {
-        self.ownership.handle(now, confirmed);
-        let held = |range: &UnconfirmedRange| self.ownership.held_at(range.since);
-        let ranges = self.unconfirmed_ranges.iter().map(|(index, range)| (*index, *range));
-        let ranges: Vec<_> = ranges.filter(|(_, range)| held(range)).collect();
-        for (index, range) in ranges {
-            self.unconfirmed_ranges.remove(&index);
-            self.update(now, index, |replicator| {
-                replicator.handle_source_range(now, range.log_start, range.log_end);
-            });
-        }
-        if confirmed && !self.unconfirmed_ranges.is_empty() {
-            self.ownership.ask(now);
-        }
-    }
-
     fn handle_checkpointed(&mut self, now: Instant, failed: CheckpointJob) {
         self.checkpoint_failed = !failed.lanes.is_empty();
         let mut written = std::mem::take(&mut self.checkpointing);
@@ -354,105 +338,6 @@ impl FlowReplicator {
             self.ask_range.push(index);
         }
         self.lose_patience(now, index);
-    }
-
-    fn handle_fetched(&mut self, now: Instant, slot: Slot, mut partitions: Vec<FetchedPart>, held_back: bool) {
-        let asked = self.end_fetch(slot);
-        if let Some(state) = self.sources.get_mut(&slot) {
-            state.failures = 0;
-        }
-        if self.draining {
-            return; // What comes now will be fetched again.
-        }
-        let nothing = !held_back && partitions.iter().all(|part| part.fetch.is_empty());
-        if nothing {
-            partitions.iter_mut().for_each(|part| part.fetch.expect_whole_batches());
-        }
-        let mut refused = BTreeSet::new();
-        for FetchedPart { index, asked, fetch } in partitions {
-            if !self.members[index].replicator.is_current(asked) {
-                refused.insert(index); // The partition has begun anew elsewhere.
-                continue;
-            }
-            if !matches!(fetch, PartitionFetch::Records { .. }) {
-                refused.insert(index);
-            }
-            self.handle_partition_fetch(now, index, fetch);
-        }
-        for index in asked.into_iter().filter(|index| !refused.contains(index)) {
-            self.update(now, index, |replicator| {
-                replicator.handle_source_well();
-                match nothing {
-                    true => replicator.handle_nothing_fetched(),
-                    false => replicator.handle_others_fetched(),
-                }
-            });
-        }
-    }
-
-    fn handle_partition_fetch(&mut self, now: Instant, index: usize, fetch: PartitionFetch) {
-        match fetch {
-            PartitionFetch::Records { prepared, log } => {
-                self.totals.bytes += prepared.bytes as u64;
-                self.totals.skipped += prepared.skipped;
-                if let Some(rate) = &mut self.rate {
-                    rate.take(now, prepared.bytes);
-                }
-                self.update(now, index, |replicator| replicator.handle_fetched(now, prepared, log));
-            }
-            PartitionFetch::Refused(code) => {
-                let mut trouble = None;
-                self.update(now, index, |replicator| {
-                    trouble = replicator.handle_fetch_refused(now, code)
-                });
-                match trouble {
-                    Some(FetchTrouble::OutOfRange) => self.ask_range.push(index),
-                    Some(FetchTrouble::Leader) => self.refresh[0].wanted = true,
-                    None => {}
-                }
-                self.lose_patience(now, index);
-            }
-            PartitionFetch::Diverged(EpochEnd { epoch, end_offset }) => {
-                let mut ask_range = false;
-                self.update(now, index, |replicator| {
-                    ask_range = replicator.handle_diverged(epoch, SourceOffset(end_offset));
-                });
-                if ask_range {
-                    self.ask_range.push(index);
-                }
-            }
-        }
-    }
-
-    fn handle_fetch_failed(&mut self, now: Instant, slot: Slot, cause: &str) {
-        self.refresh[0].wanted = true;
-        for index in self.end_fetch(slot) {
-            self.update(now, index, |replicator| replicator.handle_fetch_failed(now, cause));
-            self.lose_patience(now, index);
-        }
-        if let Some(state) = self.sources.get_mut(&slot) {
-            state.failures += 1;
-            let wait = SLOT_BACKOFF_MIN
-                .saturating_mul(1 << state.failures.min(10))
-                .min(SLOT_BACKOFF_MAX);
-            state.retry_at = Some(now + wait);
-        }
-    }
-
-    /// The slot may fetch again; says for whom the fetch was.
-    fn end_fetch(&mut self, slot: Slot) -> Vec<usize> {
-        let Some(state) = self.sources.get_mut(&slot) else {
-            return Vec::new();
-        };
-        state.quiet = false;
-        let asked = state.fetching.take().unwrap_or_default();
-        for index in &asked {
-            self.members[*index].fetching = false;
-        }
-        for index in &asked {
-            self.rouse(*index); // A partition that has moved meanwhile could not be asked for in its new slot.
-        }
-        asked
     }
 
     fn handle_produced(&mut self, now: Instant, slot: Slot, outcomes: Vec<(usize, i32, ProduceOutcome)>) {
