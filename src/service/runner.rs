@@ -23,7 +23,6 @@ use crate::replication::flow::{
     Action, CheckpointJob, End, Event, FetchJob, FlowPartition, FlowReplicator, MAX_REQUESTS_IN_FLIGHT, ProduceJob,
     RecoverJob, Slot, Totals,
 };
-use crate::replication::forgetting::WallClock;
 use crate::replication::ledger::{LedgerRecord, OwnerId};
 use crate::replication::partition::{Incident, PartitionCheckpoint};
 use crate::replication::stopped::{Stopped, chain};
@@ -79,7 +78,6 @@ pub struct FlowRunner {
     ledger: LedgerStore,
     routes: Arc<Routes>,
     producers: LaneProducers,
-    clock: WallClock,
     replicator: FlowReplicator,
     fetch_slots: HashMap<Slot, mpsc::Sender<FetchJob>>,
     produce_slots: HashMap<Slot, mpsc::Sender<ProduceJob>>,
@@ -100,7 +98,6 @@ impl FlowRunner {
         target: Cluster,
         ledger: LedgerStore,
         producers: LaneProducers,
-        clock: WallClock,
         partitions: Vec<FlowPartition>,
         start: impl FnOnce(Vec<FlowPartition>) -> FlowReplicator,
     ) -> Self {
@@ -111,7 +108,6 @@ impl FlowRunner {
             ledger,
             routes: Arc::new(Routes::new(&partitions)),
             producers,
-            clock,
             replicator: start(partitions),
             fetch_slots: HashMap::new(),
             produce_slots: HashMap::new(),
@@ -201,7 +197,6 @@ impl FlowRunner {
             ledger: self.ledger.clone(),
             routes: Arc::clone(&self.routes),
             producers: self.producers.clone(),
-            clock: self.clock,
             events: self.events.clone(),
         };
         self.slot_tasks.spawn(recovering.run(job));

@@ -21,8 +21,6 @@ pub struct ActiveProducer {
     pub producer_epoch: i16,
     /// Of its last record; -1 if it has written none under this epoch.
     pub last_sequence: i32,
-    /// The latest time of the records of its last batch, or when its last marker was written; in milliseconds after 1970.
-    pub last_timestamp_ms: i64,
 }
 
 impl Cluster {
@@ -60,7 +58,6 @@ impl Cluster {
                     // An epoch is 16 bits wherever else it is written.
                     producer_epoch: i16::try_from(producer.producer_epoch).unwrap_or(-1),
                     last_sequence: producer.last_sequence,
-                    last_timestamp_ms: producer.last_timestamp,
                 });
                 let described =
                     outcome(&connection, API, subject, answer.error_code, message).map(|()| active.collect());

@@ -111,6 +111,10 @@ pub struct FlowReplicator {
     checkpointing: BTreeSet<usize>,
     checkpoint_failed: bool,
     ownership: Ownership,
+    /// An earlier owner may still be at work.
+    is_disputed: bool,
+    /// Partitions to be looked at once more since it can't be.
+    unsure: BTreeSet<usize>,
     /// Source ranges that count if the flow was still ours when they were asked for: whoever is superseded finds gaps where
     /// another one has copied and retention has come after it.
     unconfirmed_ranges: BTreeMap<usize, UnconfirmedRange>,
@@ -194,6 +198,8 @@ impl FlowReplicator {
             checkpointing: BTreeSet::new(),
             checkpoint_failed: false,
             ownership: Ownership::new(tenure),
+            is_disputed: true,
+            unsure: BTreeSet::new(),
             unconfirmed_ranges: BTreeMap::new(),
             unrecovered: BTreeMap::new(),
             recovering: BTreeSet::new(),

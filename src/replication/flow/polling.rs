@@ -61,13 +61,20 @@ impl FlowReplicator {
         }
     }
 
-    /// At its end a copy looks whether an earlier owner has come further meanwhile.
+    /// When no earlier owner can be at work any more, all is looked at once more: it may have come further than was known,
+    /// and the leaders may have forgotten that.
     fn make_certain(&mut self, now: Instant) {
-        if self.draining || self.unsettled > 0 || now < self.ownership.undisputed_at() {
-            return;
+        if self.is_disputed && now >= self.ownership.undisputed_at() {
+            self.is_disputed = false;
+            self.unsure = self.uncertain().collect();
         }
-        for index in self.uncertain().collect::<Vec<_>>() {
-            self.update(now, index, |replicator| replicator.recover_again(now));
+        for index in self.unsure.clone() {
+            let member = &self.members[index];
+            if member.replicator.stopped().is_some() || self.is_certain(member) {
+                self.unsure.remove(&index);
+            } else {
+                self.update(now, index, |replicator| replicator.recover_again(now));
+            }
         }
     }
 
@@ -142,18 +149,12 @@ impl FlowReplicator {
         })
     }
 
-    /// Whether the partition's next batch may go out, although an earlier owner may still be at work.
+    /// Whether the partition's next batch may go out, although an earlier owner may still be at work, from which sequence
+    /// numbers may not part us.
     fn may_send(&mut self, now: Instant, index: usize) -> bool {
-        let replicator = &self.members[index].replicator;
-        let undisputed_at = self.ownership.undisputed_at();
-        if replicator.is_certain_since(undisputed_at) || !replicator.sends_forgettable(now) {
-            return true;
-        }
-        if now >= undisputed_at {
-            // The earlier owner may have sent it since, and the leader may have forgotten that.
-            self.update(now, index, |replicator| replicator.recover_again(now));
-        }
-        false
+        let member = &self.members[index];
+        let is_forgettable = member.replicator.sends_forgettable(now);
+        !is_forgettable || (now >= self.ownership.undisputed_at() && self.is_certain(member))
     }
 
     /// The partition's next batch; what waits behind it takes its place at the end of the queue.

@@ -120,6 +120,8 @@ pub struct PartitionReplicator {
     is_quiet: bool,
     /// An earlier owner can't write under the mapping any more.
     is_alone: bool,
+    /// When a recovery began last, and when the one began whose outcome is known.
+    asked_at: Option<Instant>,
     recovered_at: Option<Instant>,
     /// The time of the latest record of the batch acked last, in milliseconds after 1970.
     acked_timestamp_ms: i64,
@@ -178,6 +180,7 @@ impl PartitionReplicator {
             beginning: start.beginning,
             is_quiet: start.is_quiet,
             is_alone: start.is_quiet,
+            asked_at: None,
             recovered_at: None,
             acked_timestamp_ms: i64::MIN,
             in_doubt: is_remembered && !start.is_quiet,

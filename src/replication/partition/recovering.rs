@@ -19,6 +19,7 @@ impl PartitionReplicator {
             under_way: true,
             not_before: None,
         };
+        self.asked_at = Some(now);
         Some(Known {
             position: self.acked_position,
             leader_epoch: self.acked_epoch,
@@ -73,7 +74,7 @@ impl PartitionReplicator {
         self.producer = (recovered.producer_id, recovered.producer_epoch);
         (self.next_sequence, self.acked_sequence) = (recovered.next_sequence, recovered.next_sequence);
         self.is_known_to_leader = recovered.is_known_to_leader;
-        (self.is_alone, self.recovered_at) = (recovered.is_alone, Some(now));
+        (self.is_alone, self.recovered_at) = (recovered.is_alone, self.asked_at);
         // What a dead incarnation has copied is not of this run.
         let is_of_this_run = self.last_ack.replace(now).is_some();
         (self.is_refused, self.is_quiet, self.in_doubt) = (false, false, false);

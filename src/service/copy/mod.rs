@@ -261,7 +261,7 @@ async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Rea
         patterns,
     });
     let tenure = ledger.tenure();
-    let runner = FlowRunner::new(source, target, ledger, producers, clock, partitions, |partitions| {
+    let runner = FlowRunner::new(source, target, ledger, producers, partitions, |partitions| {
         FlowReplicator::new(tenure, limits, budget, rate, partitions)
     });
     Ok(Ready {

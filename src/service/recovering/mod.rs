@@ -10,18 +10,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
-use tokio::time::sleep_until;
 
 use self::fencing::Fenced;
 use super::ledger::{LedgerStore, LedgerStoreError};
-use super::now;
 use super::routes::Routes;
-use crate::cluster::{ActiveProducer, Cluster, ClusterError, Isolation, OffsetSpec};
+use crate::cluster::{Cluster, ClusterError, Isolation, OffsetSpec};
 use crate::offsets::{SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::fetch_response::EpochEnd;
 use crate::replication::flow::{Event, RecoverJob, RecoveryFailure};
-use crate::replication::forgetting::WallClock;
 use crate::replication::ledger::{LaneRecord, LedgerRecord, lane_transactional_id};
 use crate::replication::recovery::matching::Match;
 use crate::replication::recovery::{Beginning, FenceReason, Known, Recovered, Situation, Takeover, decide};
@@ -35,7 +32,6 @@ pub(super) struct Recovering {
     pub(super) ledger: LedgerStore,
     pub(super) routes: Arc<Routes>,
     pub(super) producers: LaneProducers,
-    pub(super) clock: WallClock,
     pub(super) events: mpsc::Sender<Event>,
 }
 
@@ -76,8 +72,6 @@ struct Case {
     index: usize,
     known: Known,
     situation: Situation,
-    /// The leader has forgotten the mapping's producer, or may at any time.
-    is_forgettable: bool,
 }
 
 type Outcome = Result<Recovered, RecoveryFailure>;
@@ -127,31 +121,13 @@ impl Recovering {
         self.send(Event::Recovered { index, outcome }).await;
     }
 
-    async fn recover(&self, job: RecoverJob) {
-        let cases = self.survey(job.partitions).await;
-        let (doubtful, cases): (Vec<Case>, _) = cases.into_iter().partition(|case| self.is_doubtful(case));
-        self.take_over(job.lane, cases).await;
-        if !doubtful.is_empty() {
-            sleep_until(self.ledger.tenure().undisputed_at.into()).await;
-            let known = doubtful.into_iter().map(|case| (case.index, case.known));
-            let cases = self.survey(known.collect()).await;
-            self.take_over(job.lane, cases).await;
-        }
-    }
-
-    /// An earlier owner may still believe that the flow is its own, and the leader need not keep it from writing.
-    fn is_doubtful(&self, case: &Case) -> bool {
-        case.is_forgettable && !case.known.is_quiet && now() < self.ledger.tenure().undisputed_at
-    }
-
-    async fn take_over(&self, lane: i32, cases: Vec<Case>) {
+    async fn recover(&self, RecoverJob { lane, partitions }: RecoverJob) {
         let (mut begun, mut fenced) = (Vec::new(), Vec::new());
-        for case in cases {
+        for case in self.survey(partitions).await {
             let Case {
                 index,
                 known,
                 situation,
-                ..
             } = case;
             let outcome = match decide(&known, &situation) {
                 Takeover::Resume { is_known_to_leader } => Ok(Recovered::as_known(&known, is_known_to_leader)),
@@ -219,15 +195,11 @@ impl Recovering {
                 }
             };
             let high_watermark = TargetOffset(end.offset);
-            let mut is_forgettable = true;
             let producer = match active {
-                Ok(active) => {
-                    let mut active = active.into_iter();
-                    let ours = active.find(|producer| producer.producer_id == known.producer_id);
-                    let is_kept = |ours: ActiveProducer| !self.clock.is_forgettable(now(), ours.last_timestamp_ms);
-                    is_forgettable = !ours.is_some_and(is_kept);
-                    Ok(ours.map(|producer| (producer.producer_epoch, producer.last_sequence)))
-                }
+                Ok(active) => Ok(active
+                    .iter()
+                    .find(|producer| producer.producer_id == known.producer_id)
+                    .map(|producer| (producer.producer_epoch, producer.last_sequence))),
                 // Brokers before 2.8: the log itself has to tell.
                 Err(error) if error.is_unsupported() => self.last_in_log(index, &known, high_watermark).await,
                 Err(error) => Err(unasked(&error)),
@@ -241,7 +213,6 @@ impl Recovering {
                         high_watermark,
                         source_log_start: SourceOffset(start.offset),
                     },
-                    is_forgettable,
                 }),
                 Err(failure) => self.report(index, Err(failure)).await,
             }

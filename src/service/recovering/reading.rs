@@ -33,7 +33,6 @@ impl Recovering {
             index,
             known,
             situation,
-            ..
         } = case;
         // Where the target has grown by just that many, they lie side by side.
         let stretches = match situation.high_watermark.0 - known.target_next.0 == i64::from(written) {
@@ -118,7 +117,6 @@ impl Recovering {
             index,
             known,
             situation,
-            ..
         } = case;
         let with_time = WithTime(known.keeps_time);
         let producers = BTreeSet::from([known.producer_id, present_producer]);
