@@ -73,6 +73,9 @@ impl Simulation {
         }
         self.plan.add(1, Deed::Start);
         for (kind, rate) in self.options.faults.clone() {
+            if kind == FaultKind::Slow {
+                self.coverage.count(kind, ""); // The network's doing, from the first byte on.
+            }
             if kind.is_of_requests() || matches!(kind, FaultKind::Slow | FaultKind::SentBeforeDeath) {
                 continue;
             }
