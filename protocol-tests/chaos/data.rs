@@ -1,9 +1,8 @@
 //! What is copied, and whether it has arrived.
 
 use std::collections::HashMap;
-use std::time::SystemTime;
 
-use crate::kafka::{Cluster, Dump, Isolation, Judge, KafkaCluster, Produce, Timestamps, assert_same};
+use crate::kafka::{Cluster, Dump, Isolation, Judge, KafkaCluster, Produce, Timestamps, assert_same, now_ms};
 use crate::kferry::{Copy, Outcome};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
@@ -201,12 +200,4 @@ pub(crate) fn report(scenario: &str, target: &KafkaCluster, records: usize, what
         "{scenario} on {}: {records} records, {what}: 0 lost, 0 repeated, 0 out of order",
         target.version().release()
     );
-}
-
-#[expect(clippy::disallowed_methods, reason = "records of today need today's time")]
-fn now_ms() -> i64 {
-    let since_1970 = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .expect("a clock that is set");
-    i64::try_from(since_1970.as_millis()).expect("some time to come")
 }

@@ -10,7 +10,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 mod cluster;
 mod dump;
@@ -87,4 +87,13 @@ pub(crate) fn happens(within: Duration, mut done: impl FnMut() -> bool) -> bool 
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Milliseconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "records of today need today's time")]
+pub(crate) fn now_ms() -> i64 {
+    let since_1970 = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .expect("a clock that is set");
+    i64::try_from(since_1970.as_millis()).expect("some time to come")
 }

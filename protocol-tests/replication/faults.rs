@@ -1,9 +1,7 @@
 //! Brokers that go away in the middle of a copy, and come back.
 
-use std::time::SystemTime;
-
 use crate::kafka::{
-    Dump, Isolation, Judge, KafkaCluster, Produce, Timestamps, Version, assert_same, eventually, shared,
+    Dump, Isolation, Judge, KafkaCluster, Produce, Timestamps, Version, assert_same, eventually, now_ms, shared,
 };
 use crate::kferry::Copy;
 
@@ -91,12 +89,4 @@ fn a_source_that_is_restarted_has_everything_once_on_the_target() {
         source.start_again();
     });
     assert_same(&struck.source, &struck.target, Timestamps::Equal);
-}
-
-#[expect(clippy::disallowed_methods, reason = "records of today need today's time")]
-fn now_ms() -> i64 {
-    let since_1970 = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .expect("a clock that is set");
-    i64::try_from(since_1970.as_millis()).expect("some time to come")
 }

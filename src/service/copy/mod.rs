@@ -207,10 +207,11 @@ async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Rea
         return Err(CopyError::NoTopics);
     }
 
-    let target_names: Vec<String> = topics.iter().map(|topic| topic.target_name.clone()).collect();
-    let changes = plan_topics(&topics, &target_partitions(&target, target_names.clone()).await?);
-    if !request.create && !changes.is_empty() {
-        return Err(CopyError::MissingTopics(names_of(&changes)));
+    if !request.create {
+        let missing = plan(&target, &topics).await?;
+        if !missing.is_empty() {
+            return Err(CopyError::MissingTopics(names_of(&missing)));
+        }
     }
     let ledger_name = ledger_topic(source.alias(), target.alias());
     let (ledger, memory) = LedgerStore::open(
@@ -306,6 +307,12 @@ fn names_of(changes: &[TopicChange]) -> String {
     names.join(", ")
 }
 
+/// What the target lacks now.
+async fn plan(target: &Cluster, topics: &[SourceTopic]) -> Result<Vec<TopicChange>, CopyError> {
+    let names = topics.iter().map(|topic| topic.target_name.clone()).collect();
+    Ok(plan_topics(topics, &target_partitions(target, names).await?))
+}
+
 /// What the target lacks, once the ledger is read. Another kferry may have made the topics since they were looked for, and
 /// brokers hear of them one after the other.
 async fn changes_now(
@@ -314,10 +321,9 @@ async fn changes_now(
     memory: &Partitions,
     ledger: &str,
 ) -> Result<Vec<TopicChange>, CopyError> {
-    let names: Vec<String> = topics.iter().map(|topic| topic.target_name.clone()).collect();
     let mut looks = 0;
     loop {
-        let changes = plan_topics(topics, &target_partitions(target, names.clone()).await?);
+        let changes = plan(target, topics).await?;
         looks += 1;
         match refuse_lost_topics(topics, &changes, memory, ledger) {
             Ok(()) => return Ok(changes),
