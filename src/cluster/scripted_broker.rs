@@ -1,16 +1,21 @@
 //! For tests: a peer on a real socket that answers each request as a function says, or says something else.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use kafka_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
-use kafka_protocol::messages::metadata_response::{MetadataResponse, MetadataResponseBroker, MetadataResponseTopic};
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
 use kafka_protocol::messages::{BrokerId, RequestHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use super::call::topic_name;
+use super::client::Cluster;
 use super::config::ClusterConfig;
 use super::error::Side;
 use super::locked;
@@ -91,6 +96,32 @@ pub(super) async fn broker(odd: impl Fn(&Asked) -> Option<Say> + Send + Sync + '
     ScriptedBroker::at(listener, move |asked| {
         odd(asked).unwrap_or_else(|| asked.healthy(&[(1, port)], &[]))
     })
+}
+
+/// A cluster of that one broker with a topic `t` of one partition. `say` gets the requests other than those for metadata,
+/// with their number.
+pub(super) async fn cluster(say: impl Fn(&Asked, usize) -> Say + Send + Sync + 'static) -> (ScriptedBroker, Cluster) {
+    cluster_offering(all_versions(), say).await
+}
+
+pub(super) async fn cluster_offering(
+    versions: ApiVersionsResponse,
+    say: impl Fn(&Asked, usize) -> Say + Send + Sync + 'static,
+) -> (ScriptedBroker, Cluster) {
+    let listener = listener().await;
+    let port = listener.local_addr().unwrap().port();
+    let count = AtomicUsize::new(0);
+    let partition = MetadataResponsePartition::default().with_leader_id(BrokerId(1));
+    let topic = MetadataResponseTopic::default()
+        .with_name(Some(topic_name("t")))
+        .with_partitions(vec![partition]);
+    let broker = ScriptedBroker::at(listener, move |asked| match asked.api {
+        ApiKey::ApiVersions => asked.answer(&versions),
+        ApiKey::Metadata => asked.healthy(&[(1, port)], std::slice::from_ref(&topic)),
+        _ => say(asked, count.fetch_add(1, Ordering::SeqCst)),
+    });
+    let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
+    (broker, cluster)
 }
 
 pub(super) async fn listener() -> TcpListener {
@@ -187,6 +218,17 @@ pub(super) fn all_versions() -> ApiVersionsResponse {
         )
     });
     ApiVersionsResponse::default().with_api_keys(offered.collect())
+}
+
+/// As an older broker that knows `api` up to version `max`.
+pub(super) fn versions_up_to(api: ApiKey, max: i16) -> ApiVersionsResponse {
+    let mut offered = all_versions();
+    for known in &mut offered.api_keys {
+        if known.api_key == api as i16 {
+            known.max_version = max;
+        }
+    }
+    offered
 }
 
 pub(super) fn metadata(cluster_id: &str, brokers: &[(i32, u16)], topics: &[MetadataResponseTopic]) -> MetadataResponse {

@@ -69,3 +69,66 @@ impl Cluster {
 }
 
 const API: ApiKey = ApiKey::DescribeProducers;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::scripted_broker::{Asked as Request, Say, all_versions, cluster, cluster_offering};
+    use crate::protocol::error_code::ErrorCode;
+    use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
+    use kafka_protocol::messages::{DescribeProducersResponse, ProducerId};
+
+    fn described(asked: &Request, code: ErrorCode, producers: Vec<ProducerState>) -> Say {
+        let partition = PartitionResponse::default()
+            .with_partition_index(0)
+            .with_error_code(code.code())
+            .with_active_producers(producers);
+        let topic = TopicResponse::default()
+            .with_name(topic_name("t"))
+            .with_partitions(vec![partition]);
+        asked.answer(&DescribeProducersResponse::default().with_topics(vec![topic]))
+    }
+
+    fn state(producer_id: i64, producer_epoch: i32, last_sequence: i32) -> ProducerState {
+        ProducerState::default()
+            .with_producer_id(ProducerId(producer_id))
+            .with_producer_epoch(producer_epoch)
+            .with_last_sequence(last_sequence)
+    }
+
+    #[tokio::test]
+    async fn all_producers_that_the_leader_remembers_are_told() {
+        let known = vec![state(5, 3, 41), state(6, 0, -1)];
+        let (_broker, cluster) = cluster(move |asked, _| described(asked, ErrorCode::None, known.clone())).await;
+        let answers = cluster.describe_producers(vec![("t".into(), 0)]).await;
+        let told = answers[0].1.as_ref().unwrap();
+        let expected = |producer_id, producer_epoch, last_sequence| ActiveProducer {
+            producer_id,
+            producer_epoch,
+            last_sequence,
+        };
+        assert_eq!(told, &[expected(5, 3, 41), expected(6, 0, -1)]);
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_no_longer_the_leader_is_not_believed() {
+        let (broker, cluster) = cluster(|asked, count| match count {
+            0 => described(asked, ErrorCode::NotLeaderOrFollower, Vec::new()),
+            _ => described(asked, ErrorCode::None, vec![state(5, 3, 41)]),
+        })
+        .await;
+        let answers = cluster.describe_producers(vec![("t".into(), 0)]).await;
+        assert_eq!(answers[0].1.as_ref().unwrap().len(), 1);
+        assert_eq!(broker.asked(ApiKey::DescribeProducers).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_cannot_be_asked_is_told_from_one_that_remembers_nothing() {
+        let mut offered = all_versions();
+        offered.api_keys.retain(|api| api.api_key != API as i16);
+        let (_broker, cluster) = cluster_offering(offered, |_, _| Say::Nothing).await;
+        let answers = cluster.describe_producers(vec![("t".into(), 0)]).await;
+        let error = answers[0].1.as_ref().unwrap_err();
+        assert!(matches!(error, ClusterError::UnsupportedVersion { .. }), "{error}");
+    }
+}

@@ -173,34 +173,14 @@ mod tests {
     use crate::cluster::admin::{NewTopic, OffsetSpec};
     use crate::cluster::error::with_causes;
     use crate::cluster::fetch::Isolation;
-    use crate::cluster::scripted_broker::{Asked, Say, ScriptedBroker, config, listener};
+    use crate::cluster::scripted_broker::{Asked, Say, cluster};
     use crate::protocol::ApiKey;
     use crate::protocol::error_code::ErrorCode;
     use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
     use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
-    use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
     use kafka_protocol::messages::{
-        BrokerId, CreateTopicsRequest, CreateTopicsResponse, ListOffsetsRequest, ListOffsetsResponse,
+        CreateTopicsRequest, CreateTopicsResponse, ListOffsetsRequest, ListOffsetsResponse,
     };
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    /// Broker 1 of a cluster with a topic `t` of one partition. `say` gets the requests other than those for metadata,
-    /// with their number.
-    async fn cluster(say: impl Fn(&Asked, usize) -> Say + Send + Sync + 'static) -> (ScriptedBroker, Cluster) {
-        let listener = listener().await;
-        let port = listener.local_addr().unwrap().port();
-        let count = AtomicUsize::new(0);
-        let partition = MetadataResponsePartition::default().with_leader_id(BrokerId(1));
-        let topic = MetadataResponseTopic::default()
-            .with_name(Some(crate::cluster::call::topic_name("t")))
-            .with_partitions(vec![partition]);
-        let broker = ScriptedBroker::at(listener, move |asked| match asked.api {
-            ApiKey::Metadata | ApiKey::ApiVersions => asked.healthy(&[(1, port)], std::slice::from_ref(&topic)),
-            _ => say(asked, count.fetch_add(1, Ordering::SeqCst)),
-        });
-        let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
-        (broker, cluster)
-    }
 
     fn new_topics(count: usize) -> Vec<NewTopic> {
         let topic = |index| NewTopic {
