@@ -25,6 +25,18 @@ impl Line {
         let to = words.nth(1)?.parse().ok()?;
         Some((from, to))
     }
+
+    /// The source offsets, from and to (exclusive), that it says the source has lost.
+    pub(crate) fn lost(&self) -> (i64, i64) {
+        if let Some(range) = self.range() {
+            return range;
+        }
+        let from = self
+            .text
+            .split_once("from offset ")
+            .and_then(|(_, rest)| rest.split(' ').next());
+        (from.and_then(|word| word.parse().ok()).expect("an offset"), i64::MAX)
+    }
 }
 
 thread_local! {

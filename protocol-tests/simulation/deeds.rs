@@ -167,6 +167,7 @@ impl Simulation {
                 true
             }
             FaultKind::Retention => self.delete_copied(),
+            FaultKind::SourceCutBack => self.cut_source_back(),
             FaultKind::Killed => self.kill(),
             FaultKind::KilledAt => {
                 // Counted when it happens.
@@ -185,6 +186,11 @@ impl Simulation {
             _ => unreachable!("{kind:?} befalls requests"),
         };
         if has_happened {
+            let what = if kind == FaultKind::SourceCutBack {
+                "source"
+            } else {
+                what
+            };
             self.coverage.count(kind, what);
         }
     }
@@ -332,6 +338,44 @@ impl Simulation {
             }
         }
         has_deleted
+    }
+
+    /// Another broker leads a partition of the source, and has never had its last batches. Markers it has: without them
+    /// transactions would stay open that their coordinator takes for ended.
+    fn cut_source_back(&mut self) -> bool {
+        // Of a compacted topic nobody can tell what was cut back from what the cleaner has taken.
+        let subjects = self.options.subjects.iter().filter(|subject| !subject.is_compacted);
+        let subjects: Vec<_> = subjects.cloned().collect();
+        if subjects.is_empty() {
+            return false;
+        }
+        let subject = &subjects[self.random.index(subjects.len())];
+        let partition = self.random.index(subject.partitions as usize) as i32;
+        let found = self.source.core.partition(&subject.name, partition).expect("it exists");
+        let batches = found.log.batches().rev();
+        let ends: Vec<i64> = batches
+            .take_while(|batch| !batch.header.is_control())
+            .map(|batch| batch.header.base_offset())
+            .collect();
+        if ends.is_empty() {
+            return false;
+        }
+        let end = self.random.pick(&ends);
+        tell(|| {
+            format!(
+                "{} partition {partition} of the source is cut back to {end}",
+                subject.name
+            )
+        });
+        let judge = self.judge.partition(&subject.name, partition).expect("it exists");
+        judge.cut_source_back(end);
+        let core = &mut self.source.core;
+        core.truncate(&subject.name, partition, end).expect("it exists");
+        let leader = self.a_broker(End::Source);
+        let moved = self.source.core.move_leader(&subject.name, partition, Some(leader));
+        moved.expect("it exists");
+        self.cut_back_at = self.now();
+        true
     }
 
     pub(crate) fn partitions(&mut self, end: End) -> Vec<(String, i32)> {

@@ -43,6 +43,8 @@ pub(crate) enum FaultKind {
     SourceCompacted,
     /// Retention takes what was copied.
     Retention,
+    /// An unclean election at the source: the next leader's log is shorter.
+    SourceCutBack,
     /// The process is killed.
     Killed,
     /// It is killed at a certain request.
@@ -56,7 +58,7 @@ pub(crate) enum FaultKind {
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::RequestLost,
         Self::ResponseLost,
         Self::Unreplicated,
@@ -74,6 +76,7 @@ impl FaultKind {
         Self::LedgerCompacted,
         Self::SourceCompacted,
         Self::Retention,
+        Self::SourceCutBack,
         Self::Killed,
         Self::KilledAt,
         Self::SentBeforeDeath,

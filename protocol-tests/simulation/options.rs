@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use kferry::replication::partition::OnChange;
+
 use crate::faults::FaultKind;
 use crate::network::Delays;
 use crate::seed::{Random, Seed};
@@ -24,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) active_ms: i64,
     pub(crate) follow: bool,
     pub(crate) memory: usize,
+    /// What an operator wants where the source has lost what was copied. Once it has stopped, it is to go on.
+    pub(crate) on_truncation: OnChange,
     pub(crate) delays: Delays,
     /// For a fault of requests how likely it is, for another one how often it comes.
     pub(crate) faults: BTreeMap<FaultKind, f64>,
@@ -64,6 +68,7 @@ impl Options {
             active_ms: random.scale(1_000..60_000),
             follow: random.chance(0.7),
             memory: random.pick(&[1 << 20, 16 << 20, 256 << 20]),
+            on_truncation: random.pick(&[OnChange::Stop, OnChange::Continue]),
             delays: Delays {
                 usual: (1, usual),
                 long: (20, 4_000),

@@ -11,7 +11,7 @@ use kferry::protocol::ApiKey;
 use kferry::protocol::error_code::ErrorCode;
 use kferry::reconcile::topics::TopicSelection;
 use kferry::replication::ledger::ledger_topic;
-use kferry::replication::partition::Policies;
+use kferry::replication::partition::{OnChange, Policies};
 use kferry::sandbox::core::{Effect, Fault, Settings};
 use kferry::service::copy::{CopyRequest, StartFrom};
 
@@ -68,6 +68,8 @@ pub(crate) struct Simulation {
     pub(crate) incarnations: BTreeMap<usize, Incarnation>,
     pub(crate) started: usize,
     started_at: i64,
+    /// When the source has last lost something.
+    pub(crate) cut_back_at: i64,
     pub(crate) plan: Plan,
     pub(crate) coverage: Coverage,
     pub(crate) random: Random,
@@ -106,6 +108,7 @@ impl Simulation {
             incarnations: BTreeMap::new(),
             started: 0,
             started_at: 0,
+            cut_back_at: 0,
             plan: Plan::default(),
             coverage: Coverage::default(),
             random: Random::new(seed, "faults"),
@@ -132,6 +135,7 @@ impl Simulation {
                 .create_topic(&subject.name, subject.partitions, configs, network);
             let rules = Rules {
                 source_is_compacted: subject.is_compacted,
+                is_followed: self.options.follow,
             };
             for partition in 0..subject.partitions {
                 self.judge.add(&subject.name, partition, rules);
@@ -162,7 +166,7 @@ impl Simulation {
                 ended_at = Some(now);
                 tell(|| "everything has arrived".to_owned());
             }
-            if ended_at.is_some() && now > self.started_at + GRACE_MS {
+            if ended_at.is_some() && now > self.started_at.max(self.cut_back_at) + GRACE_MS {
                 self.incarnations.values().for_each(Incarnation::shut_down);
             }
             if self.incarnations.is_empty() && self.has_ended_well {
@@ -422,10 +426,16 @@ impl Simulation {
                 self.stopped(&line)?;
                 continue;
             }
-            let Some(range) = line.range() else { continue };
             let Some(judge) = self.judge.partition(&line.topic, line.partition) else {
                 continue;
             };
+            if line.text.starts_with("the source has lost") {
+                if !judge.was_cut_back() {
+                    return violation(Invariant::Loud, format!("it has lost nothing: {}", line.text));
+                }
+                judge.announce_loss(line.lost());
+            }
+            let Some(range) = line.range() else { continue };
             if line.text.contains("may be on the target twice") {
                 judge.announce_repetition(range.0, range.1);
             } else if line.text.contains("were gone before they were copied") {
@@ -445,6 +455,16 @@ impl Simulation {
                 return violation(Invariant::Loud, format!("{reason}; in truth {hole:?}"));
             }
             self.has_said_so = true;
+        }
+        if reason.contains("the log was truncated")
+            && let Some(judge) = self.judge.partition(&line.topic, line.partition)
+            && judge.was_cut_back()
+        {
+            judge.announce_loss(line.lost());
+            self.options.on_truncation = OnChange::Continue;
+            let at = locked(&self.network).now() + OPERATOR_MS;
+            self.plan.add(at, Deed::ShutDown);
+            return Ok(());
         }
         let may_pass = [
             "could not be read for",
@@ -485,7 +505,10 @@ impl Simulation {
             create: true,
             max_rate: None,
             memory,
-            policies: Policies::default(),
+            policies: Policies {
+                truncation: self.options.on_truncation,
+                ..Policies::default()
+            },
             instance,
             groups: None,
         };

@@ -10,12 +10,14 @@
 //! | [`recovery`] | where a dead incarnation came to, and how to go on |
 //! | [`forgetting`] | which batches a leader may forget the producer of |
 //! | [`fence`] | shuts out whoever writes under an older epoch |
+//! | [`epochs`] | from where on a source that was cut back has become another |
 //! | [`ledger`] | what is remembered on the target |
 //!
 //! The order that everything here keeps: `checkpointed <= acked <= produced <= fetched`.
 
 pub mod aborted;
 pub mod budget;
+pub mod epochs;
 pub mod fate;
 pub mod fence;
 pub mod flow;

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use super::aborted::AbortedTransactions;
 use super::budget::Reservation;
+use super::epochs::EpochStart;
 use super::fate::{BatchFate, FateContext, fate};
 use crate::offsets::SourceOffset;
 use crate::protocol::fetch_response::AbortedTransaction;
@@ -56,7 +57,12 @@ pub enum SourceOffsets {
 impl Prepared {
     /// Not one whole batch was met.
     pub fn is_empty(&self) -> bool {
-        self.last_leader_epoch.is_none() && self.damage.is_none()
+        self.epochs.is_empty() && self.damage.is_none()
+    }
+
+    /// The leader epoch of the last batch met, skipped ones too; `None` where none came.
+    pub fn last_leader_epoch(&self) -> Option<i32> {
+        self.epochs.last().map(|last| last.epoch)
     }
 }
 
@@ -79,8 +85,8 @@ pub struct Prepared {
     pub batches: Vec<PreparedBatch>,
     /// Everything below is in `batches` or was skipped for good.
     pub next_position: SourceOffset,
-    /// The leader epoch of the last batch met, skipped ones too; `None` where none came.
-    pub last_leader_epoch: Option<i32>,
+    /// Under which leader epochs the batches were stored that were met, skipped ones too: an entry for each change.
+    pub epochs: Vec<EpochStart>,
     pub skipped: u64,
     /// Bytes of all batches met, as fetched.
     pub bytes: usize,
@@ -137,7 +143,7 @@ pub fn prepare(fetched: FetchedRecords, context: FateContext, hold: &Arc<Reserva
     let out = Prepared {
         batches: Vec::new(),
         next_position: SourceOffset(context.start_offset),
-        last_leader_epoch: None,
+        epochs: Vec::new(),
         skipped: 0,
         bytes: 0,
         partial_tail: 0,
@@ -297,7 +303,12 @@ impl Walk<'_> {
     }
 
     fn advance(&mut self, next_offset: i64, leader_epoch: i32) {
+        if self.out.last_leader_epoch() != Some(leader_epoch) {
+            self.out.epochs.push(EpochStart {
+                epoch: leader_epoch,
+                start: self.out.next_position,
+            });
+        }
         self.out.next_position = self.out.next_position.max(SourceOffset(next_offset));
-        self.out.last_leader_epoch = Some(leader_epoch);
     }
 }

@@ -17,22 +17,15 @@ pub enum Stopped {
     )]
     SourceGap { from: SourceOffset, to: SourceOffset },
     #[error(
-        "source: the log was truncated: it ends at {log_end}, {position} was the next offset to copy; the target holds \
-         records that the source has lost"
+        "source: the log was truncated: offsets {end} to {position} (exclusive) were copied, and the source has lost them; \
+         to go on at {end} with what it has instead, say so (--on-truncation continue)"
     )]
-    SourceTruncated {
-        position: SourceOffset,
-        log_end: SourceOffset,
-    },
+    SourceTruncated { position: SourceOffset, end: SourceOffset },
     #[error(
-        "source: the log was truncated below offset {position}: leader epoch {epoch} ends at {end}; the target holds \
-         records that the source has lost"
+        "source: the log was truncated: {records} records from offset {at} on were copied, and the source has lost them; \
+         to go on at {at} with what it has instead, say so (--on-truncation continue)"
     )]
-    SourceDiverged {
-        position: SourceOffset,
-        epoch: i32,
-        end: SourceOffset,
-    },
+    SourceParted { at: SourceOffset, records: u64 },
     #[error(
         "source: the topic was deleted and created anew (its id changed); to copy the new one, begin under another name \
          (--flow, --prefix)"

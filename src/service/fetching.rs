@@ -136,6 +136,11 @@ fn partition_fetch(fetched: FetchedPartition, asked: &WantedPartition, hold: &Ar
     PartitionFetch::Records {
         log: SourceLog {
             last_stable_offset: SourceOffset(fetched.last_stable_offset),
+            high_watermark: SourceOffset(if fetched.high_watermark < 0 {
+                i64::MAX
+            } else {
+                fetched.high_watermark
+            }),
             // -1 where the broker does not say.
             log_start_offset: SourceOffset(fetched.log_start_offset.max(0)),
         },

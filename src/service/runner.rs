@@ -376,6 +376,15 @@ impl FlowRunner {
                 %topic, partition,
                 "the source has lost offsets {from} to {to} (exclusive), which the target holds; the copy goes on at {from}"
             ),
+            Incident::Parted { at, records } => tracing::error!(
+                %topic, partition,
+                "the source has lost records from offset {at} on of which the target holds {records} (more); the copy goes on \
+                 at {at}"
+            ),
+            Incident::Shortened(from, to) => tracing::error!(
+                %topic, partition,
+                "the source has lost offsets {from} to {to} (exclusive) before they were copied"
+            ),
             Incident::Recreated(to) => tracing::error!(
                 %topic, partition,
                 "the source's topic was deleted and created anew; the target holds the old one up to offset {to}, the copy \

@@ -185,6 +185,13 @@ fn check_map(judge: &PartitionJudge, map: &OffsetMap, log_start: i64) -> Result<
 }
 
 fn check_position(judge: &PartitionJudge, checkpoint: &Checkpoint) -> Result<(), Violation> {
+    // What has not noticed yet that the source was cut back counts what was there before.
+    if judge
+        .parted_at()
+        .is_some_and(|parted| checkpoint.source_position.0 > parted)
+    {
+        return Ok(());
+    }
     let below = judge.place_of_offset(checkpoint.source_position.0);
     // What a cleaner has taken is not there to be copied.
     if below > judge.arrived() && !judge.rules().source_is_compacted {
@@ -216,8 +223,9 @@ fn check_runs(judge: &PartitionJudge, segment: &Segment) -> Result<(), Violation
         for i in 0..run.count {
             let (source, target) = (run.source_start.0 + i, run.target_start.0 + i);
             let place = first + usize::try_from(i).expect("a count");
-            let is_so =
-                judge.committed().get(place).is_some_and(|seen| seen.offset == source) && judge.has_copy(place, target);
+            let is_so = judge.was_orphaned(source, target)
+                || judge.committed().get(place).is_some_and(|seen| seen.offset == source)
+                    && judge.has_copy(place, target);
             if !is_so {
                 return violation(
                     Invariant::Translation,

@@ -3,6 +3,7 @@
 //! The truth is the source's log as it grew, with a view of its own on which transactions were committed. The target is read
 //! as a reader of uncommitted records sees it, record by record; what it may hold next is known at every moment.
 
+mod cut;
 mod ledger;
 mod partition;
 

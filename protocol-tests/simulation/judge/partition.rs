@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use kferry::sandbox::core::log::{PartitionLog, StoredBatch};
 
+use super::cut::CutBack;
 use super::{Invariant, Seen, Violation, batches_from, commits, seen_in, violation};
 use crate::announcements::tell;
 
@@ -12,6 +13,8 @@ use crate::announcements::tell;
 pub(crate) struct Rules {
     /// Records may vanish from the source before they are copied: others supersede them.
     pub(crate) source_is_compacted: bool,
+    /// The copy goes on until it is asked to end: what happens at the source is noticed.
+    pub(crate) is_followed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +56,7 @@ pub(crate) struct PartitionJudge {
     hole: Option<(i64, i64)>,
     /// Of records that are there twice: all copies but the last.
     older_copies: BTreeSet<(usize, i64)>,
+    pub(super) cut: CutBack,
 }
 
 impl PartitionJudge {
@@ -75,6 +79,7 @@ impl PartitionJudge {
             next_sequence: 0,
             hole: None,
             older_copies: BTreeSet::new(),
+            cut: CutBack::default(),
         }
     }
 
@@ -255,7 +260,10 @@ impl PartitionJudge {
     /// The next record on the target.
     pub(crate) fn arrive(&mut self, seen: Seen, is_in_sequence: bool) -> Result<(), Violation> {
         let Some(place) = self.place.get(&seen.id).copied() else {
-            return self.explain_unknown(seen);
+            return match self.cut.arrive(seen, self.next) {
+                Some(orphan) => orphan,
+                None => self.explain_unknown(seen),
+            };
         };
         let original = self.committed[place];
         if original.digest != seen.digest {
@@ -296,7 +304,46 @@ impl PartitionJudge {
         }
         self.copies[place] = seen.offset;
         self.next = place + 1;
+        self.cut.went_on(original.offset);
         Ok(())
+    }
+
+    /// The source loses everything from an offset on. What was committed of it may be on the target, or on its way.
+    pub(crate) fn cut_source_back(&mut self, end: i64) {
+        let kept = self.place_of_offset(end);
+        let lost = self.committed.split_off(kept);
+        let copies = self.copies.split_off(kept);
+        for seen in &lost {
+            self.place.remove(&seen.id);
+        }
+        self.cut.cut(end, kept, lost.into_iter().zip(copies));
+        self.next = self.next.min(kept);
+        self.waiting.retain(|(seen, _)| seen.offset < end);
+        self.source_scanned = end;
+        self.older_copies.retain(|(place, _)| *place < kept);
+        for (from, to) in &mut self.perhaps_repeated {
+            (*from, *to) = ((*from).min(kept), (*to).min(kept));
+        }
+        for (from, to) in &mut self.gaps {
+            (*from, *to) = ((*from).min(end), (*to).min(end));
+        }
+    }
+
+    pub(crate) fn was_cut_back(&self) -> bool {
+        self.cut.has_happened()
+    }
+
+    /// Somebody has said that the source has lost what was copied.
+    pub(crate) fn announce_loss(&mut self, range: (i64, i64)) {
+        self.cut.announce(range);
+    }
+
+    pub(crate) fn parted_at(&self) -> Option<i64> {
+        self.cut.parted_at()
+    }
+
+    pub(crate) fn was_orphaned(&self, source: i64, target: i64) -> bool {
+        self.cut.was_copied(source, target)
     }
 
     fn explain_unknown(&self, seen: Seen) -> Result<(), Violation> {
@@ -316,6 +363,13 @@ impl PartitionJudge {
     }
 
     pub(crate) fn conclude(&self, source: &PartitionLog) -> Result<(), Violation> {
+        if let Some(unsaid) = self.cut.unsaid().filter(|_| self.rules.is_followed) {
+            let text = format!(
+                "{}: nobody has said that the source has lost {unsaid:?}, which was copied",
+                self.name
+            );
+            return violation(Invariant::Loud, text);
+        }
         if !self.rules.source_is_compacted {
             return match self.committed[self.next..].first() {
                 None => Ok(()),

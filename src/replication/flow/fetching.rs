@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::{FetchedPart, FlowReplicator, PartitionFetch, SLOT_BACKOFF_MAX, SLOT_BACKOFF_MIN, Slot, UnconfirmedRange};
-use crate::offsets::SourceOffset;
-use crate::protocol::fetch_response::EpochEnd;
+use crate::replication::epochs::Truncation;
 use crate::replication::partition::FetchTrouble;
 
 impl FlowReplicator {
@@ -39,13 +38,17 @@ impl FlowReplicator {
             self.handle_partition_fetch(now, index, fetch);
         }
         for index in asked.into_iter().filter(|index| !refused.contains(index)) {
+            let mut ask_range = false;
             self.update(now, index, |replicator| {
                 replicator.handle_source_well();
                 match nothing {
-                    true => replicator.handle_nothing_fetched(),
+                    true => ask_range = replicator.handle_nothing_fetched(),
                     false => replicator.handle_others_fetched(),
                 }
             });
+            if ask_range {
+                self.ask_range.push(index);
+            }
         }
     }
 
@@ -71,10 +74,10 @@ impl FlowReplicator {
                 }
                 self.lose_patience(now, index);
             }
-            PartitionFetch::Diverged(EpochEnd { epoch, end_offset }) => {
+            PartitionFetch::Diverged(end) => {
                 let mut ask_range = false;
                 self.update(now, index, |replicator| {
-                    ask_range = replicator.handle_diverged(epoch, SourceOffset(end_offset));
+                    ask_range = replicator.handle_truncated(Truncation::EpochEnds(end));
                 });
                 if ask_range {
                     self.ask_range.push(index);
@@ -121,9 +124,13 @@ impl FlowReplicator {
         let ranges: Vec<_> = ranges.filter(|(_, range)| held(range)).collect();
         for (index, range) in ranges {
             self.unconfirmed_ranges.remove(&index);
+            let mut ask_again = false;
             self.update(now, index, |replicator| {
-                replicator.handle_source_range(now, range.log_start, range.log_end);
+                ask_again = replicator.handle_source_range(now, range.log_start, range.log_end);
             });
+            if ask_again {
+                self.ask_range.push(index);
+            }
         }
         if confirmed && !self.unconfirmed_ranges.is_empty() {
             self.ownership.ask(now);

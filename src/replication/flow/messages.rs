@@ -9,6 +9,7 @@ use crate::offsets::SourceOffset;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::fetch_response::EpochEnd;
 use crate::replication::budget::Reservation;
+use crate::replication::epochs::Truncation;
 use crate::replication::fate::FateContext;
 use crate::replication::partition::{OutgoingBatch, PartitionCheckpoint, PartitionStart, ProduceOutcome, SourceLog};
 use crate::replication::prepare::{PrepareError, Prepared};
@@ -144,8 +145,8 @@ pub enum RecoveryFailure {
     /// It is tried again.
     Later(String),
     Stop(Stopped),
-    /// The source's log ends here for the epoch that we know.
-    Diverged(EpochEnd),
+    /// The source's log is not the one that was copied.
+    Truncated(Truncation),
 }
 
 /// What one checkpoint writes, by lane.

@@ -335,9 +335,7 @@ impl FlowReplicator {
             Ok(recovered) => records = replicator.handle_recovered(now, recovered).records,
             Err(RecoveryFailure::Later(cause)) => replicator.handle_recovery_failed(now, &cause),
             Err(RecoveryFailure::Stop(reason)) => replicator.stop(reason),
-            Err(RecoveryFailure::Diverged(end)) => {
-                ask_range = replicator.handle_diverged(end.epoch, SourceOffset(end.end_offset));
-            }
+            Err(RecoveryFailure::Truncated(truncation)) => ask_range = replicator.handle_truncated(truncation),
         });
         self.totals.records += records;
         if ask_range {

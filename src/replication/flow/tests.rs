@@ -101,6 +101,7 @@ fn answer_fetch(flow: &mut FlowReplicator, now: Instant, job: FetchJob, batches:
         prepared,
         log: SourceLog {
             last_stable_offset: SourceOffset(1000),
+            high_watermark: SourceOffset(1000),
             log_start_offset: SourceOffset(0),
         },
     };

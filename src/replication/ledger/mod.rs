@@ -34,7 +34,7 @@ use crate::protocol::primitives::{Reader, WireError, put_varint};
 /// Lanes of a new ledger (`kferry.lanes`). Fixed once the ledger exists.
 pub const DEFAULT_LANES: i32 = 8;
 
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// The name of a flow's ledger topic on the target.
 pub fn ledger_topic(source_alias: &str, target_alias: &str) -> String {

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::offsets::{OffsetPair, Run, SourceOffset, TargetOffset};
+use crate::replication::epochs::{EpochHistory, EpochStart};
 
 const OWNER: OwnerId = OwnerId {
     generation: 2,
@@ -26,11 +27,21 @@ fn checkpoint() -> Checkpoint {
         producer_id: 1000,
         producer_epoch: 0,
         next_sequence: 290,
+        source_epochs: epochs(),
         cuts: vec![OffsetPair {
             source: SourceOffset(250),
             target: TargetOffset(280),
         }],
     }
+}
+
+fn epochs() -> EpochHistory {
+    let mut epochs = EpochHistory::default();
+    for (epoch, start) in [(0, 0), (4, 250)] {
+        let start = SourceOffset(start);
+        epochs.take(EpochStart { epoch, start });
+    }
+    epochs
 }
 
 fn records() -> Vec<LedgerRecord> {
@@ -99,7 +110,7 @@ fn a_tombstone_says_what_is_gone() {
 
 #[test]
 fn golden_checkpoint() {
-    let mut golden = vec![2]; // format
+    let mut golden = vec![3]; // format
     golden.extend([0, 8]); // target topic
     golden.extend(b"a.orders");
     golden.extend(Uuid::from_u128(1).as_bytes());
@@ -111,6 +122,7 @@ fn golden_checkpoint() {
     golden.extend([0xd0, 0x0f]); // producer id 1000
     golden.push(0); // producer epoch 0
     golden.extend([0xc4, 0x04]); // next sequence 290
+    golden.extend([4, 0, 0, 8, 0xf4, 0x03]); // two source epochs: 0 from offset 0 on, 4 from 250 on
     golden.extend([0xf4, 0x03, 0xb0, 0x04]); // a cut: source 250, target 280
     assert_eq!(checkpoint().encode(), golden);
     let key = LedgerKey::Checkpoint {
@@ -146,8 +158,8 @@ fn a_cut_record_is_an_error_at_every_length() {
 fn another_format_is_refused() {
     let (key, value) = records().remove(1).encode();
     let mut value = value.expect("not a tombstone");
-    value[0] = 3;
-    assert_eq!(LedgerRecord::decode(&key, Some(&value)), Err(LedgerError::Format(3)));
+    value[0] = 2;
+    assert_eq!(LedgerRecord::decode(&key, Some(&value)), Err(LedgerError::Format(2)));
     assert_eq!(LedgerKey::decode(&[9]), Err(LedgerError::Kind(9)));
 }
 

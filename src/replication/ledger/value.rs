@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::{FORMAT, LedgerError, OwnerId, end, put_string, string};
 use crate::offsets::{OffsetPair, SourceOffset, TargetOffset};
 use crate::protocol::primitives::{Reader, put_varint, put_varlong};
+use crate::replication::epochs::{EpochHistory, EpochStart, MAX_EPOCHS};
 
 /// Whose ledger it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct Checkpoint {
     pub source_position: SourceOffset,
     /// The leader epoch of the last batch taken, or -1; tells a truncated source (KIP-320).
     pub source_leader_epoch: i32,
+    /// Under which leader epochs what was copied was written.
+    pub source_epochs: EpochHistory,
     /// Just past the last record that the target acknowledged.
     pub target_next: TargetOffset,
     /// Producer id and epoch of the mapping, and the sequence number of the next record: within a mapping it is the number of
@@ -142,6 +145,12 @@ impl Checkpoint {
         put_varlong(&mut bytes, self.producer_id);
         put_varint(&mut bytes, i32::from(self.producer_epoch));
         put_varint(&mut bytes, self.next_sequence);
+        let epochs = self.source_epochs.entries();
+        put_varint(&mut bytes, epochs.len() as i32);
+        for entry in epochs {
+            put_varint(&mut bytes, entry.epoch);
+            put_varlong(&mut bytes, entry.start.0);
+        }
         for cut in &self.cuts {
             put_varlong(&mut bytes, cut.source.0);
             put_varlong(&mut bytes, cut.target.0);
@@ -165,6 +174,7 @@ impl Checkpoint {
             producer_id: reader.varlong()?,
             producer_epoch: epoch(&mut reader)?,
             next_sequence: reader.varint()?,
+            source_epochs: epochs(&mut reader)?,
             cuts: Vec::new(),
         };
         while !reader.is_empty() {
@@ -200,6 +210,21 @@ impl GroupRecord {
         end(&reader)?;
         Ok(record)
     }
+}
+
+fn epochs(reader: &mut Reader<'_>) -> Result<EpochHistory, LedgerError> {
+    let mut history = EpochHistory::default();
+    let count = reader.varint()?;
+    if !usize::try_from(count).is_ok_and(|count| count <= MAX_EPOCHS) {
+        return Err(LedgerError::Impossible("leader epochs"));
+    }
+    for _ in 0..count {
+        history.take(EpochStart {
+            epoch: reader.varint()?,
+            start: SourceOffset(position(reader)?),
+        });
+    }
+    Ok(history)
 }
 
 fn versioned(bytes: &[u8]) -> Result<Reader<'_>, LedgerError> {

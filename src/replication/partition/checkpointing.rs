@@ -28,6 +28,7 @@ impl PartitionReplicator {
                 start: self.start.flow_start,
                 source_position: self.acked_position,
                 source_leader_epoch: self.acked_epoch,
+                source_epochs: self.epochs.below(self.acked_position),
                 target_next: self.target_next,
                 producer_id: self.producer.0,
                 producer_epoch: self.producer.1,

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::offsets::{OffsetPair, Segment, SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
 use crate::record::HEADER_LEN;
+use crate::replication::epochs::EpochHistory;
 use crate::replication::forgetting::WallClock;
 use crate::replication::ledger::{Checkpoint, LedgerKey, OwnerId, SegmentName};
 use crate::replication::recovery::Beginning;
@@ -42,6 +43,8 @@ pub struct PartitionStart {
     pub position: SourceOffset,
     /// The leader epoch of the last batch below `position`, or -1.
     pub leader_epoch: i32,
+    /// Of what was copied so far.
+    pub epochs: EpochHistory,
     /// Just past what the target has acknowledged, or where its log ends if nothing was copied so far.
     pub target_next: TargetOffset,
     /// Where to stop; `None` to follow.
@@ -122,6 +125,11 @@ pub enum Incident {
     Gap(SourceOffset, SourceOffset),
     /// The source's log was cut back to the first offset; the target holds what it had up to the second.
     Truncated(SourceOffset, SourceOffset),
+    /// The source's log was cut back to this offset before it was known that these records were copied from beyond.
+    Parted { at: SourceOffset, records: u64 },
+    /// The source's log ends at the first offset, and went on to the second when the copy began: what was there between was
+    /// lost before it was copied.
+    Shortened(SourceOffset, SourceOffset),
     /// The source's topic was created anew; the target holds what it had up to this offset.
     Recreated(SourceOffset),
     /// May be on the target twice: the target has records of ours that could not be found at the source again.

@@ -35,6 +35,7 @@ pub use self::messages::{
     Progress,
 };
 use self::trouble::Trouble;
+use super::epochs::EpochHistory;
 use super::ledger::{LedgerKey, SegmentName};
 use super::prepare::PreparedBatch;
 use super::recovery::Beginning;
@@ -75,6 +76,15 @@ enum Sent {
     Acked(TargetOffset),
 }
 
+/// The source's log is the one that was copied up to here only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parted {
+    /// How far it goes is being asked.
+    Asking(SourceOffset),
+    /// What is on its way comes to its end first.
+    Draining(SourceOffset),
+}
+
 #[derive(Debug)]
 struct Unacked {
     batch: PreparedBatch,
@@ -93,17 +103,25 @@ pub struct PartitionReplicator {
 
     fetch_position: SourceOffset,
     last_fetched_epoch: i32,
+    /// Of all that was fetched.
+    epochs: EpochHistory,
+    /// A fetch from where the copy goes on was answered with what follows, so that the log is still the one that was copied.
+    is_validated: bool,
+    /// Answers in a row that the position, which is within the log, is out of its range.
+    out_of_range: u32,
     fetch_retry_at: Option<Instant>,
     fetch_failures: u32,
     /// Damaged answers in a row that brought nothing whole.
     damaged_fetches: u32,
     empty_fetches: u32,
+    /// Those since the last records of which the log did not reach as far as the copy is to.
+    short_fetches: u32,
     last_stable_offset: Option<SourceOffset>,
     source_log_start: SourceOffset,
-    /// The source was cut back to here; how far its log goes is being asked.
-    diverged_at: Option<SourceOffset>,
-    /// The copy begins anew here, once what is in flight has its outcome.
-    restart_at: Option<SourceOffset>,
+    high_watermark: Option<SourceOffset>,
+    parted: Option<Parted>,
+    /// The copy begins anew with another topic, once what is in flight has its outcome.
+    is_recreated: bool,
 
     prepared: VecDeque<PreparedBatch>,
     prepared_bytes: usize,
@@ -161,14 +179,19 @@ impl PartitionReplicator {
             stopped,
             fetch_position: start.position,
             last_fetched_epoch: start.leader_epoch,
+            epochs: std::mem::take(&mut start.epochs),
+            is_validated: !is_remembered,
+            out_of_range: 0,
             fetch_retry_at: None,
             fetch_failures: 0,
             damaged_fetches: 0,
             empty_fetches: 0,
+            short_fetches: 0,
             last_stable_offset: None,
             source_log_start: SourceOffset(0),
-            diverged_at: None,
-            restart_at: None,
+            high_watermark: None,
+            parted: None,
+            is_recreated: false,
             prepared: VecDeque::new(),
             prepared_bytes: 0,
             unacked: VecDeque::new(),
@@ -271,12 +294,14 @@ impl PartitionReplicator {
     /// ledger.
     pub fn is_done(&self) -> bool {
         let has_everything = self.start.end.is_some_and(|end| self.acked_position >= end);
-        self.beginning == Beginning::Remembered && has_everything && self.is_idle() && !self.is_recovering()
+        let is_certain = self.is_validated && self.beginning == Beginning::Remembered;
+        is_certain && has_everything && self.is_idle() && !self.is_recovering()
     }
 
-    /// Something is still to be fetched.
+    /// Something is still to be fetched, or it is not certain so far that nothing is.
     pub fn needs_source(&self) -> bool {
-        self.stopped.is_none() && self.start.end.is_none_or(|end| self.fetch_position < end)
+        let goes_on = self.start.end.is_none_or(|end| self.fetch_position < end);
+        self.stopped.is_none() && (goes_on || !self.is_validated)
     }
 
     /// Nothing of ours can come to the target's log late.
@@ -298,8 +323,8 @@ impl PartitionReplicator {
     pub fn wants_fetch(&self, now: Instant, max_prepared_bytes: usize) -> bool {
         self.needs_source()
             && !self.is_recovering()
-            && self.diverged_at.is_none()
-            && self.restart_at.is_none()
+            && self.parted.is_none()
+            && !self.is_recreated
             && self.prepared_bytes < max_prepared_bytes
             && self.fetch_retry_at.is_none_or(|at| at <= now)
     }
@@ -349,5 +374,6 @@ impl PartitionReplicator {
             self.acked_position <= self.fetch_position,
             "acked past what was fetched"
         );
+        self.part_when_idle();
     }
 }

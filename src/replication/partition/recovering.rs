@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::trouble::backoff;
-use super::{AfterDraining, Incident, PartitionReplicator, Phase, Progress};
+use super::{AfterDraining, Incident, OnChange, PartitionReplicator, Phase, Progress};
 use crate::offsets::{OffsetPair, SourceOffset, TargetOffset};
 use crate::replication::ledger::MAX_CUTS;
 use crate::replication::recovery::{Beginning, Known, Recovered};
@@ -59,13 +59,25 @@ impl PartitionReplicator {
             }
             self.incidents.push(Incident::PerhapsRepeated(from, to));
         }
-        if self.beginning == Beginning::Restart {
-            self.close_segment();
-            self.cut(recovered.position, recovered.target_next);
+        if recovered.orphans > 0 {
+            let (at, records) = (recovered.position, recovered.orphans);
+            let is_news = self.beginning == Beginning::Remembered;
+            if is_news && self.start.policies.truncation == OnChange::Stop {
+                self.stop(Stopped::SourceParted { at, records });
+                return Progress::default();
+            }
+            self.incidents.push(Incident::Parted { at, records });
         }
+        let is_cut = self.beginning == Beginning::Restart || recovered.orphans > 0;
+        self.epochs.take_all(&recovered.epochs);
+        self.epochs.cut(recovered.position);
         let records: i64 = recovered.runs.iter().map(|run| run.count).sum();
         for run in recovered.runs {
             self.push_run(run);
+        }
+        if is_cut {
+            self.close_segment();
+            self.cut(recovered.position, recovered.target_next);
         }
         self.fetch_position = recovered.position;
         self.last_fetched_epoch = recovered.leader_epoch;
@@ -110,18 +122,35 @@ impl PartitionReplicator {
 
     /// Forgets what was sent and not acked: where it came to is found out, and it is fetched again from there.
     pub(super) fn enter_recovery(&mut self, now: Instant) {
+        let not_before = Some(now + backoff(self.failures));
+        match self.is_recreated {
+            true => self.begin_again_at(SourceOffset(0), not_before),
+            false => self.recover_from(self.acked_position, not_before),
+        }
+    }
+
+    /// Goes on at `position` of a source that has become another.
+    pub(super) fn begin_again_at(&mut self, position: SourceOffset, not_before: Option<Instant>) {
+        self.beginning = Beginning::Restart;
+        self.is_recreated = false;
+        self.epochs.cut(position);
+        self.acked_epoch = self.epochs.last_epoch();
+        self.recover_from(position, not_before);
+    }
+
+    fn recover_from(&mut self, position: SourceOffset, not_before: Option<Instant>) {
         assert!(self.in_flight == 0, "what is in flight has its outcome first");
         self.unacked.clear();
         self.prepared.clear();
         self.prepared_bytes = 0;
         self.empty_fetches = 0;
-        if let Some(position) = self.restart_at.take() {
-            (self.acked_position, self.acked_epoch) = (position, -1);
-        }
-        (self.fetch_position, self.last_fetched_epoch) = (self.acked_position, self.acked_epoch);
+        self.parted = None; // If so, the next fetch tells of it again.
+        self.epochs.cut(position);
+        self.acked_position = position;
+        (self.fetch_position, self.last_fetched_epoch) = (position, self.acked_epoch);
         self.phase = Phase::Recovering {
             under_way: false,
-            not_before: Some(now + backoff(self.failures)),
+            not_before,
         };
     }
 
@@ -139,12 +168,11 @@ impl PartitionReplicator {
         }
     }
 
-    /// Goes on at `position` of a source that has become another.
-    pub(super) fn restart(&mut self, now: Instant, position: SourceOffset) {
-        self.beginning = Beginning::Restart;
+    /// Goes on with a topic that was created anew, once what is in flight has its outcome.
+    pub(super) fn restart(&mut self, now: Instant) {
         self.prepared.clear();
         self.prepared_bytes = 0;
-        self.restart_at = Some(position);
+        self.is_recreated = true;
         self.recover_again(now);
     }
 
@@ -166,6 +194,8 @@ impl PartitionReplicator {
 mod tests {
     use crate::offsets::{OffsetPair, SourceOffset, TargetOffset};
     use crate::protocol::error_code::ErrorCode;
+    use crate::protocol::fetch_response::EpochEnd;
+    use crate::replication::epochs::Truncation;
     use crate::replication::ledger::{OwnerId, SegmentName};
     use crate::replication::partition::tests::{
         acked, as_known, feed, fetched, lost, refused, remembered, run, send_all, sequences, start_of_time, started,
@@ -290,7 +320,12 @@ mod tests {
         assert!(!partition.is_done(), "the target may have more than the ledger knows");
         let known = partition.poll_recovery(now).expect("the target is asked");
         partition.handle_recovered(now, as_known(&known));
-        assert!(partition.is_done());
+        assert!(
+            !partition.is_done() && partition.wants_fetch(now, 1),
+            "the source may be another"
+        );
+        partition.handle_source_well();
+        assert!(partition.is_done() && !partition.wants_fetch(now, 1));
     }
 
     #[test]
@@ -399,14 +434,18 @@ mod tests {
         });
         feed(&mut partition, now, 3);
         assert_eq!(sequences(&send_all(&mut partition, now)), [0]);
-        assert!(partition.handle_diverged(3, SourceOffset(1)));
+        let end = EpochEnd {
+            epoch: 3,
+            end_offset: 1,
+        };
+        assert!(partition.handle_truncated(Truncation::EpochEnds(end)));
         partition.handle_source_range(now, SourceOffset(0), SourceOffset(5));
         assert!(
             send_all(&mut partition, now).is_empty() && !partition.wants_fetch(now, usize::MAX),
             "what is on its way comes to its end first"
         );
         partition.handle_outcome(now, 0, acked(0));
-        let later = partition.produce_retry_at().expect("backing off");
+        let later = now;
         let known = partition.poll_recovery(later).expect("due");
         assert_eq!((known.beginning, known.position), (Beginning::Restart, SourceOffset(1)));
         partition.handle_recovered(
@@ -421,7 +460,7 @@ mod tests {
         );
         assert_eq!(
             partition.take_incidents(),
-            [Incident::Truncated(SourceOffset(1), SourceOffset(6))]
+            [Incident::Truncated(SourceOffset(1), SourceOffset(2))]
         );
         let written = partition.poll_checkpoint().expect("the mapping");
         let cut = OffsetPair {
@@ -461,6 +500,7 @@ mod tests {
         });
         let log = SourceLog {
             last_stable_offset: SourceOffset(1000),
+            high_watermark: SourceOffset(1000),
             log_start_offset: SourceOffset(50),
         };
         partition.handle_fetched(now, fetched(100, 1), log);

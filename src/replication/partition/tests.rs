@@ -33,6 +33,7 @@ pub(in crate::replication) fn remembered(end: i64) -> PartitionStart {
         target_topic_id: Uuid::nil(),
         position: SourceOffset(0),
         leader_epoch: -1,
+        epochs: EpochHistory::default(),
         target_next: TargetOffset(0),
         end: Some(SourceOffset(end)),
         is_compacted: true,
@@ -81,6 +82,7 @@ pub(super) fn started(start: PartitionStart) -> PartitionReplicator {
 pub(super) fn log(last_stable_offset: i64) -> SourceLog {
     SourceLog {
         last_stable_offset: SourceOffset(last_stable_offset),
+        high_watermark: SourceOffset(last_stable_offset),
         log_start_offset: SourceOffset(0),
     }
 }
@@ -282,6 +284,7 @@ fn an_end_without_batches_is_believed_the_third_time() {
     let now = start_of_time();
     let mut partition = partition(10);
     partition.handle_fetched(now, fetched(0, 0), log(10));
+    partition.handle_source_well();
     for _ in 0..2 {
         partition.handle_nothing_fetched();
         assert!(!partition.is_done());

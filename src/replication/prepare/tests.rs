@@ -215,7 +215,7 @@ fn damage_ends_the_walk_and_keeps_what_came_before() {
 fn nothing_moves_nothing() {
     let prepared = run(&[], &[], context(42));
     assert_eq!(
-        (prepared.next_position, prepared.last_leader_epoch),
+        (prepared.next_position, prepared.last_leader_epoch()),
         (SourceOffset(42), None)
     );
 }

@@ -51,8 +51,13 @@ pub struct Matching<'a> {
 pub enum Match {
     /// The copy has come to this source offset; the leader epoch is of the batch before it.
     Found { position: SourceOffset, leader_epoch: i32 },
-    /// Of records that lie on the target some were not found. All below `from` were; the copy may have come as far as `to`.
-    Lost { from: SourceOffset, to: SourceOffset },
+    /// Of records that lie on the target the last so many were not found. All below `from` were; the copy may have come as
+    /// far as `to`.
+    Lost {
+        from: SourceOffset,
+        to: SourceOffset,
+        records: u64,
+    },
 }
 
 impl<'a> Matching<'a> {
@@ -153,8 +158,11 @@ impl<'a> Matching<'a> {
             (true, None) => Match::Found { position, leader_epoch },
             (false, last) => {
                 let from = last.map_or(position, |(offset, _)| SourceOffset(offset.0 + 1));
-                let to = self.walked_to.max(from);
-                Match::Lost { from, to }
+                Match::Lost {
+                    from,
+                    to: self.walked_to.max(from),
+                    records: (self.target.len() - self.next) as u64,
+                }
             }
         };
         (self.runs, found)
@@ -227,10 +235,11 @@ mod tests {
         }
     }
 
-    fn lost(from: i64, to: i64) -> Match {
+    fn lost(from: i64, to: i64, records: u64) -> Match {
         Match::Lost {
             from: SourceOffset(from),
             to: SourceOffset(to),
+            records,
         }
     }
 
@@ -257,7 +266,7 @@ mod tests {
     #[test]
     fn a_record_that_is_not_the_next_one_is_no_match() {
         let (_, end) = search(&target(50, "abxy"), 4, false, &[source(100, "abcdef")]);
-        assert_eq!(end, lost(102, 104));
+        assert_eq!(end, lost(102, 104, 2));
     }
 
     #[test]
@@ -287,7 +296,7 @@ mod tests {
         matching_all.take(&[source(0, "a")]).unwrap();
         let letters = target(50, "z");
         let (_, end) = search(&letters, 2, true, &[source(100, "abcdefz")]);
-        assert_eq!(end, lost(100, 102));
+        assert_eq!(end, lost(100, 102, 1));
     }
 
     #[test]

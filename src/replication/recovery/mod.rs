@@ -18,6 +18,7 @@ pub mod matching;
 pub mod tail;
 pub mod walk;
 
+use super::epochs::EpochStart;
 use crate::offsets::{Run, SourceOffset, TargetOffset};
 
 /// Further than this no leader can be ahead of a checkpoint: half the range of sequence numbers.
@@ -100,6 +101,9 @@ pub enum FenceReason {
     Refused,
     /// The source is not what it was.
     Restart,
+    /// What would have to be counted was written under a newer leader epoch than the checkpoint knows, or is not there: it may
+    /// have come in the place of what was sent.
+    SourceEpoch,
 }
 
 /// Decides how a partition goes on.
@@ -167,6 +171,10 @@ pub struct Recovered {
     pub is_alone: bool,
     /// Source offsets, from and to (exclusive), that may come to the target twice: they could not be found again.
     pub perhaps_repeated: Option<(SourceOffset, SourceOffset)>,
+    /// So many records that were sent from `position` on are not at the source any more: it was cut back.
+    pub orphans: u64,
+    /// Of what was read of the source, from the checkpoint on.
+    pub epochs: Vec<EpochStart>,
 }
 
 impl Recovered {
@@ -184,6 +192,8 @@ impl Recovered {
             is_known_to_leader,
             is_alone: known.is_quiet,
             perhaps_repeated: None,
+            orphans: 0,
+            epochs: Vec::new(),
         }
     }
 }

@@ -82,6 +82,15 @@ impl TargetTail {
         &self.records
     }
 
+    /// How many records of ours there are, those too that a cleaner has taken.
+    pub fn own_records(&self) -> u64 {
+        self.own
+            .iter()
+            .map(|batch| batch.count.unsigned_abs())
+            .map(u64::from)
+            .sum()
+    }
+
     /// Takes records as fetched from [`TargetTail::next`] on. What lies at or past `end` is another owner's business.
     pub fn take(&mut self, records: Bytes, end: TargetOffset) -> Result<(), TailError> {
         for scanned in scan(records) {

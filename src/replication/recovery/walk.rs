@@ -18,6 +18,8 @@ pub struct Stretch {
 pub struct SourceWalk {
     position: SourceOffset,
     leader_epoch: i32,
+    /// What was counted was written under a newer epoch than the checkpoint knows.
+    is_newer: bool,
     remaining: i64,
     walked: Vec<(SourceOffset, i64)>,
 }
@@ -27,6 +29,7 @@ impl SourceWalk {
         Self {
             position,
             leader_epoch,
+            is_newer: false,
             remaining: records.into(),
             walked: Vec::new(),
         }
@@ -41,9 +44,14 @@ impl SourceWalk {
         self.position
     }
 
-    /// Of the last batch counted.
+    /// Of all that was counted.
     pub fn leader_epoch(&self) -> i32 {
         self.leader_epoch
+    }
+
+    /// Something was counted that may have come later, in the place of what was sent (KIP-101: only under a newer epoch).
+    pub fn is_newer(&self) -> bool {
+        self.is_newer
     }
 
     /// Takes batches that follow on those before. What is left over when the count is full is for the copy to come.
@@ -62,7 +70,7 @@ impl SourceWalk {
             if whole {
                 self.position = batch.next_position;
             }
-            self.leader_epoch = batch.leader_epoch;
+            self.is_newer |= batch.leader_epoch > self.leader_epoch;
         }
     }
 
@@ -197,7 +205,7 @@ mod tests {
         walk.take(&[batch(&[(10, 3)], 14), batch(&[(14, 2), (20, 5)], 30)]);
         assert!(walk.is_done());
         assert_eq!(walk.position(), SourceOffset(22));
-        assert_eq!(walk.leader_epoch(), 4);
+        assert!(walk.is_newer(), "the batches are of epoch 4");
         assert_eq!(
             walk.runs(&[stretch(0, 100, 7)]),
             [run(10, 100, 3), run(14, 103, 2), run(20, 105, 2)]

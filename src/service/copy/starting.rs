@@ -10,6 +10,7 @@ use crate::cluster::{Cluster, ClusterError, Isolation, ListedOffset, Metadata, O
 use crate::offsets::{OffsetPair, Segment, SourceOffset, TargetOffset};
 use crate::reconcile::configs::BatchConfigs;
 use crate::reconcile::topics::SourceTopic;
+use crate::replication::epochs::EpochHistory;
 use crate::replication::flow::FlowPartition;
 use crate::replication::forgetting::WallClock;
 use crate::replication::ledger::lane_of;
@@ -27,8 +28,6 @@ pub(super) struct Survey {
     target: Arc<Metadata>,
     /// Last stable offsets: where the copy ends.
     stable: Offsets,
-    /// High watermarks: past them lies nothing that a checkpoint could rightly name.
-    ends: Offsets,
     starts: Offsets,
     target_ends: Offsets,
     batch_configs: HashMap<String, BatchConfigs>,
@@ -59,7 +58,6 @@ impl Survey {
             OffsetSpec::Latest(Isolation::ReadUncommitted),
         );
         let stable = all(source.list_offsets(ours.clone(), committed).await)?;
-        let ends = all(source.list_offsets(ours.clone(), all_written).await)?;
         let starts = match request.start {
             StartFrom::Earliest => all(source.list_offsets(ours, OffsetSpec::Earliest).await)?,
             StartFrom::Latest => stable.clone(),
@@ -69,7 +67,6 @@ impl Survey {
             source: source.metadata(),
             target: target_metadata,
             stable,
-            ends,
             starts,
             target_ends: all(target.list_offsets(theirs, all_written).await)?,
             batch_configs: batch_configs(target, target_names).await,
@@ -115,10 +112,11 @@ pub(super) fn flow_partitions(
                 .target_ends
                 .get(&(Arc::clone(&target_name), partition))
                 .map_or(0, |end| end.offset);
-            let stable = survey.stable[&key].offset;
+            let stable = survey.stable[&key];
             // No record at or after the timestamp: begin at the end.
-            let begin = survey.starts.get(&key).map_or(stable, |start| start.offset);
-            let position = SourceOffset(if begin < 0 { stable } else { begin });
+            let begin = survey.starts.get(&key).filter(|start| start.offset >= 0);
+            let begin = begin.copied().unwrap_or(stable);
+            let position = SourceOffset(begin.offset);
             let target_next = TargetOffset(target_end);
             let mut start = PartitionStart {
                 topic: Arc::clone(&name),
@@ -127,9 +125,10 @@ pub(super) fn flow_partitions(
                 source_topic_id: survey.source_id(&name),
                 target_topic_id: survey.target_id(&target_name),
                 position,
-                leader_epoch: -1,
+                leader_epoch: begin.leader_epoch,
+                epochs: EpochHistory::default(),
                 target_next,
-                end: (!request.follow).then_some(SourceOffset(stable)),
+                end: (!request.follow).then_some(SourceOffset(stable.offset)),
                 is_compacted: topic.is_compacted,
                 is_cleaned: topic.is_compacted || configs.is_compacted,
                 keeps_time: !configs.is_log_append_time,
@@ -152,7 +151,7 @@ pub(super) fn flow_partitions(
             };
             let stopped = remembered.and_then(|remembered| {
                 start.is_quiet = is_released(lane_of(&topic.name, partition, ledger.lanes()));
-                resume(&mut start, remembered, survey.ends[&key].offset)
+                resume(&mut start, remembered)
             });
             partitions.push(FlowPartition {
                 start,
@@ -167,7 +166,7 @@ pub(super) fn flow_partitions(
 
 /// Goes on where the ledger says, unless either side has changed under it: that is never healed in silence. What retention
 /// has taken of the source is found by the first fetch.
-fn resume(start: &mut PartitionStart, remembered: Remembered, log_end: i64) -> Option<Stopped> {
+fn resume(start: &mut PartitionStart, remembered: Remembered) -> Option<Stopped> {
     start.superseded = remembered.superseded_by_the_next(&start.topic, start.partition);
     let Remembered {
         checkpoint,
@@ -183,6 +182,7 @@ fn resume(start: &mut PartitionStart, remembered: Remembered, log_end: i64) -> O
     start.beginning = Beginning::Remembered;
     start.position = position;
     start.leader_epoch = checkpoint.source_leader_epoch;
+    start.epochs = checkpoint.source_epochs;
     start.target_next = checkpoint.target_next;
     start.flow_start = checkpoint.start;
     (start.producer_id, start.producer_epoch) = (checkpoint.producer_id, checkpoint.producer_epoch);
@@ -205,27 +205,15 @@ fn resume(start: &mut PartitionStart, remembered: Remembered, log_end: i64) -> O
         if start.policies.recreation == OnChange::Stop {
             return Some(Stopped::SourceRecreated);
         }
-        begin_again(start, SourceOffset(0));
-        None
-    } else if position.0 > log_end {
-        if start.policies.truncation == OnChange::Stop {
-            let log_end = SourceOffset(log_end);
-            return Some(Stopped::SourceTruncated { position, log_end });
-        }
-        begin_again(start, SourceOffset(log_end));
+        tracing::error!(
+            topic = %start.topic, partition = start.partition,
+            "the source's topic was deleted and created anew; the target holds the old one up to offset {position}, the copy \
+             goes on with the new one"
+        );
+        start.beginning = Beginning::Restart;
+        (start.position, start.leader_epoch, start.epochs) = (SourceOffset(0), -1, EpochHistory::default());
         None
     } else {
         None
     }
-}
-
-/// By policy, with a source that has become another.
-fn begin_again(start: &mut PartitionStart, position: SourceOffset) {
-    tracing::error!(
-        topic = %start.topic, partition = start.partition,
-        "the source is not what it was: the target holds what it had up to offset {}, the copy goes on at {position}",
-        start.position
-    );
-    start.beginning = Beginning::Restart;
-    (start.position, start.leader_epoch) = (position, -1);
 }

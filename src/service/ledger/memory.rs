@@ -239,6 +239,7 @@ impl PartitionRecords {
 
 #[cfg(test)]
 mod tests {
+    use crate::replication::epochs::EpochHistory;
     use uuid::Uuid;
 
     use super::*;
@@ -267,6 +268,7 @@ mod tests {
                 start: zero,
                 source_position: SourceOffset(position),
                 source_leader_epoch: -1,
+                source_epochs: EpochHistory::default(),
                 target_next: TargetOffset(position),
                 producer_id: 1,
                 producer_epoch: 0,

@@ -17,7 +17,6 @@ use super::routes::Routes;
 use crate::cluster::{Cluster, ClusterError, Isolation, OffsetSpec};
 use crate::offsets::{SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
-use crate::protocol::fetch_response::EpochEnd;
 use crate::replication::flow::{Event, RecoverJob, RecoveryFailure};
 use crate::replication::ledger::{LaneRecord, LedgerRecord, lane_transactional_id};
 use crate::replication::recovery::matching::Match;
@@ -131,7 +130,14 @@ impl Recovering {
             } = case;
             let outcome = match decide(&known, &situation) {
                 Takeover::Resume { is_known_to_leader } => Ok(Recovered::as_known(&known, is_known_to_leader)),
-                Takeover::Count(written) => self.count(&case, written).await,
+                Takeover::Count(written) => match self.count(&case, written).await {
+                    Ok(Some(recovered)) => Ok(recovered),
+                    Ok(None) => {
+                        fenced.push((case, FenceReason::SourceEpoch));
+                        continue;
+                    }
+                    Err(failure) => Err(failure),
+                },
                 Takeover::Begin => {
                     begun.push(case);
                     continue;
@@ -315,19 +321,27 @@ impl Recovering {
             is_alone: true, // As far as it can be had.
             ..Recovered::as_known(known, fenced.is_transactional)
         };
-        if known.beginning != Beginning::Remembered {
-            return Ok(recovered);
+        match known.beginning {
+            Beginning::Remembered => {}
+            Beginning::New => return Ok(recovered),
+            Beginning::Restart => {
+                let orphans = self.own_records(case, target_next).await?;
+                return Ok(Recovered { orphans, ..recovered });
+            }
         }
-        let (runs, found) = self.match_tail(case, target_next, fenced.producer.0).await?;
-        let (position, leader_epoch, perhaps_repeated) = match found {
-            Match::Found { position, leader_epoch } => (position, leader_epoch, None),
-            Match::Lost { from, to } => (from, -1, Some((from, to))),
+        let tail = self.match_tail(case, target_next, fenced.producer.0).await?;
+        let (position, leader_epoch, perhaps_repeated, orphans) = match tail.found {
+            Match::Found { position, leader_epoch } => (position, leader_epoch, None, 0),
+            Match::Lost { from, records, .. } if tail.is_cut_back => (from, -1, None, records),
+            Match::Lost { from, to, .. } => (from, -1, Some((from, to)), 0),
         };
         Ok(Recovered {
             position,
             leader_epoch,
-            runs,
+            runs: tail.runs,
             perhaps_repeated,
+            orphans,
+            epochs: tail.epochs,
             ..recovered
         })
     }
@@ -354,8 +368,4 @@ impl Recovering {
     fn transactional_id(&self, lane: i32) -> String {
         lane_transactional_id(self.ledger.topic(), lane)
     }
-}
-
-fn diverged(end: EpochEnd) -> RecoveryFailure {
-    RecoveryFailure::Diverged(end)
 }

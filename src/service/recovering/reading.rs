@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Case, Outcome, Recovering, diverged, later};
+use super::{Case, Recovering, later};
 use crate::cluster::{Cluster, Isolation};
 use crate::offsets::{Run, SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
-use crate::protocol::fetch_response::EpochEnd;
 use crate::replication::budget::Reservation;
+use crate::replication::epochs::{EpochStart, Truncation};
 use crate::replication::fate::FateContext;
 use crate::replication::flow::RecoveryFailure;
 use crate::replication::prepare::{FetchedRecords, PreparedBatch, prepare};
@@ -27,8 +27,9 @@ const MAX_EMPTY: u32 = 50;
 const WATERMARK_WAIT: Duration = Duration::from_millis(100);
 
 impl Recovering {
-    /// The leader has so many records more than the checkpoint knows: the copy goes on behind them.
-    pub(super) async fn count(&self, case: &Case, written: i32) -> Outcome {
+    /// The leader has so many records more than the checkpoint knows: the copy goes on behind them. `None` where the source
+    /// may have others now than those that were sent.
+    pub(super) async fn count(&self, case: &Case, written: i32) -> Result<Option<Recovered>, RecoveryFailure> {
         let Case {
             index,
             known,
@@ -45,17 +46,16 @@ impl Recovering {
         };
         let mut walk = SourceWalk::new(known.position, known.leader_epoch, written);
         let mut source = self.source_reader(*index);
-        let mut empty = 0;
+        let (mut empty, mut epochs) = (0, Vec::new());
         while !walk.is_done() {
             let read = source.next(walk.position(), walk.leader_epoch(), known).await?;
             walk.take(&read.batches);
             walk.skip_to(read.next_position);
             empty = if read.is_empty { empty + 1 } else { 0 };
-            if empty == MAX_EMPTY {
-                return Err(RecoveryFailure::Later(
-                    "the source has fewer records than were copied".to_owned(),
-                ));
+            if empty == MAX_EMPTY || walk.is_newer() {
+                return Ok(None);
             }
+            epochs.extend(read.epochs);
         }
         if let Some((from, to)) = walk.missing(&stretches)
             && !known.is_cleaned
@@ -66,14 +66,15 @@ impl Recovering {
         let target_next = stretches
             .last()
             .map_or(known.target_next, |last| TargetOffset(last.target_start.0 + last.count));
-        Ok(Recovered {
+        Ok(Some(Recovered {
             position: walk.position(),
             leader_epoch: walk.leader_epoch(),
             target_next,
             next_sequence: known.next_sequence.wrapping_add(written) & i32::MAX,
             runs: walk.runs(&stretches),
+            epochs,
             ..Recovered::as_known(known, true)
-        })
+        }))
     }
 
     /// Where on the target the records of the mapping are that were written since the checkpoint. All of them have to be
@@ -106,13 +107,21 @@ impl Recovering {
         Ok(tail.newest(known.producer_id).or(at_checkpoint))
     }
 
+    /// How many records of ours the target has between the checkpoint and `end`.
+    pub(super) async fn own_records(&self, case: &Case, end: TargetOffset) -> Result<u64, RecoveryFailure> {
+        let Case { index, known, .. } = case;
+        let mut tail = TargetTail::new(known.target_next, BTreeSet::from([known.producer_id]), None);
+        self.read_tail(*index, &mut tail, end).await?;
+        Ok(tail.own_records())
+    }
+
     /// Finds our records between the checkpoint and `end` at the source again.
     pub(super) async fn match_tail(
         &self,
         case: &Case,
         end: TargetOffset,
         present_producer: i64,
-    ) -> Result<(Vec<Run>, Match), RecoveryFailure> {
+    ) -> Result<FoundAgain, RecoveryFailure> {
         let Case {
             index,
             known,
@@ -128,15 +137,23 @@ impl Recovering {
         let mut matching = Matching::new(tail.records(), sent, is_cleaned, with_time);
         let (mut position, mut epoch) = (known.position.max(situation.source_log_start), known.leader_epoch);
         let mut source = self.source_reader(*index);
-        let mut empty = 0;
+        let (mut empty, mut epochs) = (0, Vec::new());
         // A source that has less than was sent shows it by having no more.
         while !matching.is_done() && empty < MAX_EMPTY {
             let read = source.next(position, epoch, known).await?;
             matching.take(&read.batches).map_err(|error| later(&error))?;
-            (position, epoch) = (read.next_position, read.leader_epoch.unwrap_or(epoch));
+            (position, epoch) = (read.next_position, read.leader_epoch().unwrap_or(epoch));
             empty = if read.is_empty { empty + 1 } else { 0 };
+            epochs.extend(read.epochs);
         }
-        Ok(matching.finish(known.position, known.leader_epoch))
+        let is_newer = known.leader_epoch >= 0 && epoch > known.leader_epoch;
+        let (runs, found) = matching.finish(known.position, known.leader_epoch);
+        Ok(FoundAgain {
+            runs,
+            found,
+            is_cut_back: !is_cleaned && (is_newer || empty == MAX_EMPTY),
+            epochs,
+        })
     }
 
     async fn read_tail(&self, index: usize, tail: &mut TargetTail, end: TargetOffset) -> Result<(), RecoveryFailure> {
@@ -169,6 +186,15 @@ impl Recovering {
     }
 }
 
+/// What became of our records on the target.
+pub(super) struct FoundAgain {
+    pub(super) runs: Vec<Run>,
+    pub(super) found: Match,
+    /// Where some were not found: the source has lost them.
+    pub(super) is_cut_back: bool,
+    pub(super) epochs: Vec<EpochStart>,
+}
+
 /// Reads committed records as the copy would.
 struct SourceReader {
     source: Cluster,
@@ -180,8 +206,14 @@ struct SourceReader {
 struct SourceRead {
     batches: Vec<PreparedBatch>,
     next_position: SourceOffset,
-    leader_epoch: Option<i32>,
+    epochs: Vec<EpochStart>,
     is_empty: bool,
+}
+
+impl SourceRead {
+    fn leader_epoch(&self) -> Option<i32> {
+        self.epochs.last().map(|last| last.epoch)
+    }
 }
 
 impl SourceReader {
@@ -193,7 +225,7 @@ impl SourceReader {
     ) -> Result<SourceRead, RecoveryFailure> {
         let fetched = match self.reader.fetch(position.0, leader_epoch).await {
             Ok(fetched) => fetched,
-            Err(ReadError::Diverged { end, .. }) => return Err(diverged(end)),
+            Err(ReadError::Diverged { end, .. }) => return Err(RecoveryFailure::Truncated(Truncation::EpochEnds(end))),
             Err(ReadError::Refused {
                 code: ErrorCode::OffsetOutOfRange,
                 ..
@@ -221,7 +253,7 @@ impl SourceReader {
                 is_empty: prepared.next_position == position,
                 batches: prepared.batches,
                 next_position: prepared.next_position,
-                leader_epoch: prepared.last_leader_epoch,
+                epochs: prepared.epochs,
             }),
         }
     }
@@ -230,10 +262,7 @@ impl SourceReader {
     async fn out_of_range(&self, position: SourceOffset) -> RecoveryFailure {
         let partition = (Arc::clone(&self.topic), self.partition);
         match crate::service::runner::source_range(&self.source, partition).await {
-            Ok((_, log_end)) if position > log_end => diverged(EpochEnd {
-                epoch: -1,
-                end_offset: log_end.0,
-            }),
+            Ok((_, log_end)) if position > log_end => RecoveryFailure::Truncated(Truncation::LogEnds(log_end)),
             Ok(_) => RecoveryFailure::Later("the source's log began to end elsewhere".to_owned()),
             Err(error) => later(&error),
         }
