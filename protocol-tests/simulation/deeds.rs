@@ -374,7 +374,7 @@ impl Simulation {
         let leader = self.a_broker(End::Source);
         let moved = self.source.core.move_leader(&subject.name, partition, Some(leader));
         moved.expect("it exists");
-        self.cut_back_at = self.now();
+        self.cut_back_at = Some(self.now());
         true
     }
 

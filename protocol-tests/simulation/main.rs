@@ -20,7 +20,7 @@
 //! | [`faults`], [`deeds`] | what goes wrong, and when |
 //! | [`network`], [`clusters`] | links, and the sandbox's clusters at their ends |
 //! | [`incarnation`], [`world`] | the replicator, and the world that it sees |
-//! | [`announcements`] | what it says |
+//! | [`announcements`], [`hearing`] | what it says, and what that leads to |
 //! | [`judge`] | what has to be so at every moment |
 //! | [`campaign`] | many seeds |
 
@@ -29,6 +29,7 @@ mod campaign;
 mod clusters;
 mod deeds;
 mod faults;
+mod hearing;
 mod incarnation;
 mod judge;
 mod network;

@@ -11,11 +11,11 @@ use kferry::protocol::ApiKey;
 use kferry::protocol::error_code::ErrorCode;
 use kferry::reconcile::topics::TopicSelection;
 use kferry::replication::ledger::ledger_topic;
-use kferry::replication::partition::{OnChange, Policies};
+use kferry::replication::partition::Policies;
 use kferry::sandbox::core::{Effect, Fault, Settings};
 use kferry::service::copy::{CopyRequest, StartFrom};
 
-use crate::announcements::{self, Line, tell};
+use crate::announcements::{self, tell};
 use crate::clusters::SimulatedCluster;
 use crate::deeds::{Deed, Plan};
 use crate::faults::{Coverage, FaultKind, api_name, refusals};
@@ -36,8 +36,8 @@ const RESTART_MS: i64 = 1_000;
 /// For how long an incarnation that has nothing to do is let run.
 const GRACE_MS: i64 = 20_000;
 
-/// Until an operator has noticed that a partition has stopped, and stops the rest.
-const OPERATOR_MS: i64 = 30_000;
+/// How long it may take until an incarnation looks at the source: it may wait for an answer that never comes, and again.
+const NOTICE_MS: i64 = 120_000;
 
 /// What a run came to.
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ pub(crate) struct Simulation {
     pub(crate) started: usize,
     started_at: i64,
     /// When the source has last lost something.
-    pub(crate) cut_back_at: i64,
+    pub(crate) cut_back_at: Option<i64>,
     pub(crate) plan: Plan,
     pub(crate) coverage: Coverage,
     pub(crate) random: Random,
@@ -79,7 +79,7 @@ pub(crate) struct Simulation {
     /// Some incarnation has ended in good order, with everything copied.
     has_ended_well: bool,
     /// What could not be kept was said.
-    has_said_so: bool,
+    pub(crate) has_said_so: bool,
 }
 
 impl Simulation {
@@ -108,7 +108,7 @@ impl Simulation {
             incarnations: BTreeMap::new(),
             started: 0,
             started_at: 0,
-            cut_back_at: 0,
+            cut_back_at: None,
             plan: Plan::default(),
             coverage: Coverage::default(),
             random: Random::new(seed, "faults"),
@@ -166,7 +166,7 @@ impl Simulation {
                 ended_at = Some(now);
                 tell(|| "everything has arrived".to_owned());
             }
-            if ended_at.is_some() && now > self.started_at.max(self.cut_back_at) + GRACE_MS {
+            if ended_at.is_some() && now > self.may_end_at() {
                 self.incarnations.values().for_each(Incarnation::shut_down);
             }
             if self.incarnations.is_empty() && self.has_ended_well {
@@ -194,6 +194,12 @@ impl Simulation {
                 .count(),
             coverage: self.coverage.clone(),
         }
+    }
+
+    /// When whatever an incarnation can notice has been noticed.
+    fn may_end_at(&self) -> i64 {
+        let noticed = self.cut_back_at.map_or(0, |at| at + NOTICE_MS);
+        noticed.max(self.started_at + GRACE_MS)
     }
 
     fn too_long(&self) -> Result<Report, Violation> {
@@ -417,69 +423,6 @@ impl Simulation {
         self.judge.look_at_source(&self.source.core);
         self.hear()?;
         self.judge.look_at_target(&self.target.core)
-    }
-
-    /// What the replicator has announced.
-    fn hear(&mut self) -> Result<(), Violation> {
-        for line in announcements::take_lines() {
-            if line.text.starts_with("partition stopped: ") {
-                self.stopped(&line)?;
-                continue;
-            }
-            let Some(judge) = self.judge.partition(&line.topic, line.partition) else {
-                continue;
-            };
-            if line.text.starts_with("the source has lost") {
-                if !judge.was_cut_back() {
-                    return violation(Invariant::Loud, format!("it has lost nothing: {}", line.text));
-                }
-                judge.announce_loss(line.lost());
-            }
-            let Some(range) = line.range() else { continue };
-            if line.text.contains("may be on the target twice") {
-                judge.announce_repetition(range.0, range.1);
-            } else if line.text.contains("were gone before they were copied") {
-                judge.announce_gap(range.0, range.1);
-            }
-        }
-        Ok(())
-    }
-
-    /// A partition has stopped, which is for an operator to see to: by starting again, where that helps.
-    fn stopped(&mut self, line: &Line) -> Result<(), Violation> {
-        let reason = line.text.as_str();
-        if reason.contains("are not there, and later ones are") {
-            let judge = self.judge.partition(&line.topic, line.partition);
-            let hole = judge.and_then(|judge| judge.hole());
-            if hole.is_none() || hole != line.range() {
-                return violation(Invariant::Loud, format!("{reason}; in truth {hole:?}"));
-            }
-            self.has_said_so = true;
-        }
-        if reason.contains("the log was truncated")
-            && let Some(judge) = self.judge.partition(&line.topic, line.partition)
-            && judge.was_cut_back()
-        {
-            judge.announce_loss(line.lost());
-            self.options.on_truncation = OnChange::Continue;
-            let at = locked(&self.network).now() + OPERATOR_MS;
-            self.plan.add(at, Deed::ShutDown);
-            return Ok(());
-        }
-        let may_pass = [
-            "could not be read for",
-            "took nothing for",
-            "run again",
-            "another kferry has taken over",
-            "are not there, and later ones are",
-        ];
-        let is_damaged = reason.contains("batch is damaged") && self.options.rate(FaultKind::Damaged) > 0.0;
-        if !is_damaged && !may_pass.iter().any(|text| reason.contains(text)) {
-            return violation(Invariant::Loud, format!("without a cause: {reason}"));
-        }
-        let at = locked(&self.network).now() + OPERATOR_MS;
-        self.plan.add(at, Deed::ShutDown);
-        Ok(())
     }
 
     /// Starts another incarnation.

@@ -79,3 +79,72 @@ pub enum Truncation {
     /// The offset is within the log, and the leader does not know the epoch of what was copied last.
     EpochUnknown,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(entries: &[(i32, i64)]) -> EpochHistory {
+        let mut history = EpochHistory::default();
+        for &(epoch, start) in entries {
+            let start = SourceOffset(start);
+            history.take(EpochStart { epoch, start });
+        }
+        history
+    }
+
+    /// Of a flow that began at offset 0.
+    fn parted(entries: &[(i32, i64)], epoch: i32, end_offset: i64) -> Option<i64> {
+        let end = EpochEnd { epoch, end_offset };
+        history(entries).parted(end, SourceOffset(0)).map(|parted| parted.0)
+    }
+
+    #[test]
+    fn an_epoch_begins_once() {
+        let history = history(&[(3, 0), (3, 5), (-1, 7), (5, 10), (4, 12), (5, 20)]);
+        let entries: Vec<_> = history
+            .entries()
+            .iter()
+            .map(|entry| (entry.epoch, entry.start.0))
+            .collect();
+        assert_eq!(entries, [(3, 0), (5, 10)]);
+        assert_eq!(history.last_epoch(), 5);
+    }
+
+    #[test]
+    fn what_is_cut_is_forgotten() {
+        let mut history = history(&[(3, 0), (5, 10)]);
+        assert_eq!(history.below(SourceOffset(10)).last_epoch(), 3);
+        history.cut(SourceOffset(11));
+        assert_eq!(history.last_epoch(), 5);
+        history.cut(SourceOffset(0));
+        assert_eq!(history.last_epoch(), -1);
+    }
+
+    #[test]
+    fn a_log_that_was_cut_back_in_our_epoch_parts_where_that_ends() {
+        assert_eq!(parted(&[(3, 0), (5, 10)], 5, 12), Some(12));
+    }
+
+    #[test]
+    fn a_log_that_never_had_our_epoch_parts_where_that_began() {
+        assert_eq!(parted(&[(3, 0), (5, 10)], 4, 15), Some(10), "it has others up to 15");
+        assert_eq!(parted(&[(3, 0), (5, 10)], 3, 7), Some(7));
+        assert_eq!(parted(&[(3, 0), (5, 10)], 2, 7), Some(0));
+    }
+
+    #[test]
+    fn what_lies_before_all_that_is_remembered_is_not_guessed() {
+        assert_eq!(parted(&[(3, 50), (5, 100)], 2, 70), None);
+        assert_eq!(parted(&[(3, 50), (5, 100)], 4, 110), Some(100));
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten() {
+        let many: Vec<_> = (0..MAX_EPOCHS as i32 + 6)
+            .map(|epoch| (epoch, i64::from(epoch)))
+            .collect();
+        assert_eq!(history(&many).entries().len(), MAX_EPOCHS);
+        assert_eq!(parted(&many, 3, 4), None);
+    }
+}

@@ -7,6 +7,7 @@
 //! | [`fetching`], [`producing`] | the task of one source slot, of one target slot |
 //! | [`ledger`] | the ledger topic: made, read, written |
 //! | [`recovering`] | takes partitions over where a dead incarnation has left them |
+//! | [`incidents`] | what is told of partitions that go on |
 //! | [`flow_map`] | the offset maps that a flow's ledger has, for questions |
 //! | [`groups`] | moves consumer groups |
 //! | [`verify`] | compares source and target through the offset map |
@@ -18,6 +19,7 @@ pub mod copy;
 mod fetching;
 pub mod flow_map;
 pub mod groups;
+mod incidents;
 pub mod ledger;
 mod producing;
 pub mod progress;

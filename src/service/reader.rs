@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::cluster::{
     Cluster, ClusterError, FetchOptions, FetchPartition, FetchSession, Isolation, Purpose, TopicSelection, fetch,
 };
@@ -116,7 +118,7 @@ impl PartitionReader {
                             end,
                         });
                     }
-                    (None, ErrorCode::None) => match check(&fetched, offset) {
+                    (None, ErrorCode::None) => match check(fetched.records.clone(), fetched.high_watermark, offset) {
                         Ok(()) => {
                             self.refusals = 0;
                             return Ok(fetched);
@@ -197,15 +199,15 @@ impl PartitionReader {
 }
 
 /// Whoever reads here decides by what is read. The checksum of a batch does not cover its base offset: its place has to do.
-fn check(fetched: &FetchedPartition, offset: i64) -> Result<(), Damage> {
+fn check(records: Bytes, high_watermark: i64, offset: i64) -> Result<(), Damage> {
     let mut expected = offset;
-    for scanned in scan(fetched.records.clone()) {
+    for scanned in scan(records) {
         let Scanned::Batch(batch) = scanned? else { continue };
         batch.verify_crc()?;
         let (base_offset, last_offset) = (batch.header.base_offset(), batch.header.last_offset());
         // The first batch may begin below the offset that was asked for.
         let is_behind = base_offset >= expected || (expected == offset && last_offset >= expected);
-        if !is_behind || (fetched.high_watermark >= 0 && last_offset >= fetched.high_watermark) {
+        if !is_behind || (high_watermark >= 0 && last_offset >= high_watermark) {
             return Err(Damage::Misplaced {
                 base_offset,
                 last_offset,
@@ -276,4 +278,50 @@ fn visit_batch(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{BatchBuilder, BatchOptions};
+
+    fn batch(base_offset: i64) -> Vec<u8> {
+        let mut batch = BatchBuilder::new(BatchOptions {
+            base_offset,
+            ..BatchOptions::default()
+        });
+        for _ in 0..2 {
+            batch.push(0, None, Some(b"v"), &[]);
+        }
+        batch.build().expect("small").to_vec()
+    }
+
+    /// Of a log whose high watermark is 100.
+    fn checked(records: Vec<u8>, offset: i64) -> Result<(), Damage> {
+        check(records.into(), 100, offset)
+    }
+
+    #[test]
+    fn batches_in_their_places_are_taken() {
+        assert!(checked([batch(4), batch(6), batch(20)].concat(), 5).is_ok());
+    }
+
+    #[test]
+    fn a_byte_that_has_changed_is_noticed() {
+        let mut damaged = batch(4);
+        *damaged.last_mut().expect("bytes") ^= 1;
+        assert!(matches!(checked(damaged, 4), Err(Damage::Crc(_))));
+    }
+
+    #[test]
+    fn a_batch_in_another_place_is_noticed() {
+        for (records, offset) in [
+            (batch(4), 6),
+            ([batch(4), batch(4)].concat(), 4),
+            ([batch(6), batch(4)].concat(), 5),
+            (batch(99), 99),
+        ] {
+            assert!(matches!(checked(records, offset), Err(Damage::Misplaced { .. })));
+        }
+    }
 }

@@ -11,10 +11,11 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::incidents::announce;
 use super::ledger::{LedgerStore, LedgerStoreError};
 use super::progress::{Progress, ProgressNumbers};
 use super::recovering::{LaneProducers, Recovering};
-use super::routes::Routes;
+use super::routes::{Route, Routes};
 use super::topics::all;
 use super::{fetching, now, producing};
 use crate::cluster::{Cluster, ClusterError, Isolation, OffsetSpec, TopicSelection};
@@ -365,49 +366,12 @@ impl FlowRunner {
     }
 
     fn tell(&mut self, index: usize, incident: &Incident) {
-        let route = self.routes.route(index);
-        let (topic, partition) = (&route.topic, route.partition);
-        match incident {
-            Incident::Gap(from, to) => tracing::error!(
-                %topic, partition,
-                "source offsets {from} to {to} (exclusive) were gone before they were copied; the copy goes on without them"
-            ),
-            Incident::Truncated(from, to) => tracing::error!(
-                %topic, partition,
-                "the source has lost offsets {from} to {to} (exclusive), which the target holds; the copy goes on at {from}"
-            ),
-            Incident::Parted { at, records } => tracing::error!(
-                %topic, partition,
-                "the source has lost records from offset {at} on of which the target holds {records} (more); the copy goes on \
-                 at {at}"
-            ),
-            Incident::Shortened(from, to) => tracing::error!(
-                %topic, partition,
-                "the source has lost offsets {from} to {to} (exclusive) before they were copied"
-            ),
-            Incident::Recreated(to) => tracing::error!(
-                %topic, partition,
-                "the source's topic was deleted and created anew; the target holds the old one up to offset {to}, the copy \
-                 goes on with the new one"
-            ),
-            Incident::PerhapsRepeated(from, to) => {
-                let range = format!("{topic} partition {partition}: source offsets {from} to {to} (exclusive)");
-                tracing::error!(
-                    %topic, partition,
-                    "source offsets {from} to {to} (exclusive) may be on the target twice: the target has records of ours \
-                     that could not be found at the source again"
-                );
-                self.perhaps_repeated.get_or_insert(range);
-            }
-            Incident::ForeignRecords(from, to) => tracing::warn!(
-                %topic, partition,
-                "somebody else has written to the target: offsets {from} to {to} (exclusive) are not ours"
-            ),
-            Incident::Found { records, position } => tracing::info!(
-                %topic, partition, records,
-                "records were found on the target that the checkpoint did not know; the copy goes on at {position}"
-            ),
+        let Route { topic, partition, .. } = self.routes.route(index);
+        if let Incident::PerhapsRepeated(from, to) = incident {
+            let range = format!("{topic} partition {partition}: source offsets {from} to {to} (exclusive)");
+            self.perhaps_repeated.get_or_insert(range);
         }
+        announce(topic, *partition, incident);
     }
 
     /// What keeps this run from exactly-once, if anything does.

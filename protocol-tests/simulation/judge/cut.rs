@@ -8,8 +8,9 @@ use super::{Invariant, Seen, Violation, violation};
 #[derive(Debug, Default)]
 pub(super) struct CutBack {
     happened: bool,
-    /// The lowest end of the source's log of which it is not certain yet that the replicator has noticed.
-    parted_at: Option<i64>,
+    /// Ends of the source's log of which it is not certain so far that the replicator has noticed, and how many records
+    /// there were below.
+    parted: Vec<(i64, usize)>,
     /// What the source had, and how many records it had before.
     orphans: HashMap<u64, (Seen, usize)>,
     /// Source and target offsets of those that were copied.
@@ -25,7 +26,10 @@ impl CutBack {
     pub(super) fn cut(&mut self, end: i64, kept: usize, lost: impl Iterator<Item = (Seen, i64)>) {
         self.happened = true;
         self.said.clear();
-        self.parted_at = Some(self.parted_at.map_or(end, |before| before.min(end)));
+        for (_, before) in &mut self.parted {
+            *before = (*before).min(kept);
+        }
+        self.parted.push((end, kept));
         for (seen, copy) in lost {
             self.orphans.insert(seen.id, (seen, kept));
             if copy >= 0 {
@@ -65,11 +69,9 @@ impl CutBack {
         Some(verdict)
     }
 
-    /// The copy has come to a record that the source has.
-    pub(super) fn went_on(&mut self, offset: i64) {
-        if self.parted_at.is_some_and(|parted| offset >= parted) {
-            self.parted_at = None;
-        }
+    /// The copy has come to the record of this place.
+    pub(super) fn went_on(&mut self, place: usize) {
+        self.parted.retain(|(_, kept)| place < *kept);
     }
 
     pub(super) fn announce(&mut self, (from, to): (i64, i64)) {
@@ -82,7 +84,7 @@ impl CutBack {
     }
 
     pub(super) fn parted_at(&self) -> Option<i64> {
-        self.parted_at
+        self.parted.iter().map(|(end, _)| *end).min()
     }
 
     pub(super) fn was_copied(&self, source: i64, target: i64) -> bool {

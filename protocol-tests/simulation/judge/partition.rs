@@ -304,7 +304,7 @@ impl PartitionJudge {
         }
         self.copies[place] = seen.offset;
         self.next = place + 1;
-        self.cut.went_on(original.offset);
+        self.cut.went_on(place);
         Ok(())
     }
 

@@ -6,17 +6,15 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::trouble::backoff;
-use super::{FetchTrouble, Incident, OnChange, Parted, PartitionReplicator};
+use super::{FetchTrouble, Incident, OnChange, PartitionReplicator};
 use crate::offsets::SourceOffset;
 use crate::protocol::error_code::ErrorCode;
-use crate::protocol::fetch_response::EpochEnd;
 use crate::record::{HEADER_LEN, ReencodeError};
-use crate::replication::epochs::Truncation;
 use crate::replication::prepare::{PrepareError, Prepared};
 use crate::replication::stopped::Stopped;
 
 /// Answers in a row that say the same, until they are believed.
-const BELIEVED: u32 = 3;
+pub(super) const BELIEVED: u32 = 3;
 
 /// What a fetch says of the source's log besides its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,11 +129,14 @@ impl PartitionReplicator {
     }
 
     /// The same, of what goes on past an offset.
-    fn abandon_prepared_from(&mut self, offset: SourceOffset) {
+    pub(super) fn abandon_prepared_from(&mut self, offset: SourceOffset) {
         self.prepared.retain(|batch| batch.next_position <= offset);
         let held = self.prepared.iter().map(|batch| batch.payload.len() + HEADER_LEN);
         self.prepared_bytes = held.sum();
-        let last = self.prepared.back().or(self.unacked.back().map(|last| &last.batch));
+        let last = self
+            .prepared
+            .back()
+            .or_else(|| self.unacked.back().map(|last| &last.batch));
         (self.fetch_position, self.last_fetched_epoch) = match last {
             Some(last) => (last.next_position, last.leader_epoch),
             None => (self.acked_position, self.acked_epoch),
@@ -173,105 +174,6 @@ impl PartitionReplicator {
             }
             _ => Some(FetchTrouble::Leader),
         }
-    }
-
-    /// The source's log is not the one that was copied: it was cut back, and other records may have come in the place of what
-    /// is gone. Says whether its range has to be asked.
-    pub fn handle_truncated(&mut self, truncation: Truncation) -> bool {
-        let position = self.fetch_position;
-        let end = match truncation {
-            Truncation::EpochEnds(end) => end,
-            // Of what epoch its last record is, the next fetch tells.
-            Truncation::LogEnds(end) => EpochEnd {
-                epoch: i32::MAX,
-                end_offset: end.0,
-            },
-            Truncation::EpochUnknown => EpochEnd {
-                epoch: self.last_fetched_epoch - 1,
-                end_offset: position.0,
-            },
-        };
-        let parted = self.epochs.parted(end, self.start.flow_start.source);
-        if self.start.policies.truncation == OnChange::Stop || parted.is_none() {
-            let end = parted.unwrap_or(self.start.flow_start.source).min(position);
-            self.stop_fetching(Stopped::SourceTruncated { position, end });
-            return false;
-        }
-        self.parted = parted.map(|parted| Parted::Asking(parted.min(position)));
-        true
-    }
-
-    /// Where the source's log begins and ends, asked after an OFFSET_OUT_OF_RANGE or a truncation. Nothing is skipped without
-    /// a policy that says so. Says whether it has to be asked again.
-    pub fn handle_source_range(&mut self, now: Instant, log_start: SourceOffset, log_end: SourceOffset) -> bool {
-        // A recovery tells of a truncation itself; what else was asked for is of before.
-        if (self.is_recovering() && self.parted.is_none()) || self.stopped.is_some() {
-            return false;
-        }
-        let position = self.fetch_position;
-        if let Some(parted) = self.parted {
-            if let Parted::Asking(at) = parted {
-                self.start.end = self.start.end.map(|end| end.min(log_end));
-                self.drain_to(at);
-            }
-        } else if position < log_start && !self.is_alone {
-            // What is gone may be on the target: an earlier owner's batches may have been under way when it was asked.
-            if self.is_idle() {
-                self.enter_recovery(now);
-            }
-        } else if position < log_start {
-            match self.start.policies.gap {
-                OnChange::Stop => self.stop_fetching(Stopped::SourceGap {
-                    from: position,
-                    to: log_start,
-                }),
-                OnChange::Continue => {
-                    self.incidents.push(Incident::Gap(position, log_start));
-                    self.fetch_position = log_start;
-                    self.advance_when_idle();
-                }
-            }
-        } else if position > log_end {
-            return self.handle_truncated(Truncation::LogEnds(log_end));
-        } else if let Some(end) = self.start.end.filter(|end| *end > log_end) {
-            self.incidents.push(Incident::Shortened(log_end, end));
-            self.start.end = Some(log_end);
-            self.advance_when_idle();
-        } else if self.out_of_range >= BELIEVED && self.last_fetched_epoch >= 0 {
-            self.out_of_range = 0;
-            return self.handle_truncated(Truncation::EpochUnknown);
-        }
-        // Within range after all (a follower answered, or an election was under way): the next fetch tells.
-        false
-    }
-
-    /// What was fetched of what the source still has goes to the target first.
-    fn drain_to(&mut self, parted: SourceOffset) {
-        self.parted = Some(Parted::Draining(parted));
-        if self.is_recovering() {
-            // Whatever the target has beyond what it acknowledged, the source has lost too.
-            return self.part(parted);
-        }
-        self.abandon_prepared_from(parted);
-        self.part_when_idle();
-    }
-
-    /// Goes on at what the source has instead of what it has lost, once nothing is on its way.
-    pub(super) fn part_when_idle(&mut self) {
-        let Some(Parted::Draining(parted)) = self.parted.filter(|_| self.is_idle() && !self.sending_stopped) else {
-            return;
-        };
-        if self.acked_position > parted {
-            return self.part(parted);
-        }
-        self.parted = None;
-        (self.fetch_position, self.last_fetched_epoch) = (self.acked_position, self.acked_epoch);
-        self.epochs.cut(self.fetch_position);
-    }
-
-    fn part(&mut self, parted: SourceOffset) {
-        self.incidents.push(Incident::Truncated(parted, self.acked_position));
-        self.begin_again_at(parted, None);
     }
 
     /// The source's topic was created anew, under another id.

@@ -23,6 +23,7 @@ mod recovering;
 #[cfg(test)]
 pub(in crate::replication) mod tests;
 mod trouble;
+mod truncation;
 
 use std::collections::VecDeque;
 use std::time::Instant;

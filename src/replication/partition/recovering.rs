@@ -1,11 +1,12 @@
 //! Recovering: nothing is taken for granted of what was sent, the target is asked where its log stands.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::trouble::backoff;
 use super::{AfterDraining, Incident, OnChange, PartitionReplicator, Phase, Progress};
 use crate::offsets::{OffsetPair, SourceOffset, TargetOffset};
-use crate::replication::ledger::MAX_CUTS;
+use crate::replication::ledger::{MAX_CUTS, SegmentName};
 use crate::replication::recovery::{Beginning, Known, Recovered};
 use crate::replication::stopped::Stopped;
 
@@ -129,16 +130,7 @@ impl PartitionReplicator {
         }
     }
 
-    /// Goes on at `position` of a source that has become another.
-    pub(super) fn begin_again_at(&mut self, position: SourceOffset, not_before: Option<Instant>) {
-        self.beginning = Beginning::Restart;
-        self.is_recreated = false;
-        self.epochs.cut(position);
-        self.acked_epoch = self.epochs.last_epoch();
-        self.recover_from(position, not_before);
-    }
-
-    fn recover_from(&mut self, position: SourceOffset, not_before: Option<Instant>) {
+    pub(super) fn recover_from(&mut self, position: SourceOffset, not_before: Option<Instant>) {
         assert!(self.in_flight == 0, "what is in flight has its outcome first");
         self.unacked.clear();
         self.prepared.clear();
@@ -178,6 +170,18 @@ impl PartitionReplicator {
 
     /// From here on the map is another.
     fn cut(&mut self, source: SourceOffset, target: TargetOffset) {
+        // What the map says from there on is void, and its place in the ledger is taken by what comes.
+        self.full_segments
+            .retain(|segment| segment.start().is_some_and(|start| start < source));
+        let (kept, void) = std::mem::take(&mut self.closed_segments)
+            .into_iter()
+            .partition(|name| name.start < source);
+        self.closed_segments = kept;
+        let void: VecDeque<SegmentName> = void;
+        let keys = void
+            .iter()
+            .map(|name| name.key(&self.start.topic, self.start.partition));
+        self.gone.extend(keys);
         let cuts = &mut self.start.cuts;
         cuts.retain(|cut| cut.source < source);
         if cuts.len() == MAX_CUTS {
@@ -192,10 +196,8 @@ impl PartitionReplicator {
 
 #[cfg(test)]
 mod tests {
-    use crate::offsets::{OffsetPair, SourceOffset, TargetOffset};
+    use crate::offsets::{SourceOffset, TargetOffset};
     use crate::protocol::error_code::ErrorCode;
-    use crate::protocol::fetch_response::EpochEnd;
-    use crate::replication::epochs::Truncation;
     use crate::replication::ledger::{OwnerId, SegmentName};
     use crate::replication::partition::tests::{
         acked, as_known, feed, fetched, lost, refused, remembered, run, send_all, sequences, start_of_time, started,
@@ -419,67 +421,6 @@ mod tests {
             (partition.fetch_position(), partition.acked_position()),
             (SourceOffset(17), SourceOffset(17))
         );
-    }
-
-    #[test]
-    fn by_policy_a_truncated_source_is_gone_on_with_under_a_new_mapping() {
-        let now = start_of_time();
-        let policies = Policies {
-            truncation: OnChange::Continue,
-            ..Policies::default()
-        };
-        let mut partition = started(PartitionStart {
-            policies,
-            ..remembered(1000)
-        });
-        feed(&mut partition, now, 3);
-        assert_eq!(sequences(&send_all(&mut partition, now)), [0]);
-        let end = EpochEnd {
-            epoch: 3,
-            end_offset: 1,
-        };
-        assert!(partition.handle_truncated(Truncation::EpochEnds(end)));
-        partition.handle_source_range(now, SourceOffset(0), SourceOffset(5));
-        assert!(
-            send_all(&mut partition, now).is_empty() && !partition.wants_fetch(now, usize::MAX),
-            "what is on its way comes to its end first"
-        );
-        partition.handle_outcome(now, 0, acked(0));
-        let later = now;
-        let known = partition.poll_recovery(later).expect("due");
-        assert_eq!((known.beginning, known.position), (Beginning::Restart, SourceOffset(1)));
-        partition.handle_recovered(
-            later,
-            Recovered {
-                target_next: TargetOffset(3),
-                producer_epoch: 1,
-                next_sequence: 0,
-                is_new_mapping: true,
-                ..as_known(&known)
-            },
-        );
-        assert_eq!(
-            partition.take_incidents(),
-            [Incident::Truncated(SourceOffset(1), SourceOffset(2))]
-        );
-        let written = partition.poll_checkpoint().expect("the mapping");
-        let cut = OffsetPair {
-            source: SourceOffset(1),
-            target: TargetOffset(3),
-        };
-        assert_eq!(written.checkpoint.cuts, [cut]);
-        assert_eq!(written.checkpoint.source_position, SourceOffset(1));
-        assert_eq!(
-            written.segments.len(),
-            1,
-            "the map of before, to which nothing is added"
-        );
-        partition.handle_checkpointed();
-        feed(&mut partition, later, 1);
-        assert_eq!(sequences(&send_all(&mut partition, later)), [0]);
-        partition.handle_outcome(later, 0, acked(3));
-        let written = partition.poll_checkpoint().expect("new");
-        assert_eq!(written.segments[0].runs(), [run(1, 3, 2)]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub struct Matching<'a> {
     places: BTreeMap<Fingerprint, Vec<u32>>,
     /// The first of them that is not found so far.
     next: usize,
-    is_cleaned: bool,
+    missing: Missing,
     with_time: WithTime,
     /// Records of the source that may still have been sent.
     remaining: i64,
@@ -60,12 +60,21 @@ pub enum Match {
     },
 }
 
+/// Which records of ours may rightly be on one side only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    None,
+    /// Retention has taken the first ones from the source.
+    AtHead,
+    /// A cleaner is at work on one of the sides.
+    Anywhere,
+}
+
 impl<'a> Matching<'a> {
-    /// `target` are our records from the checkpoint on, of which `sent` were sent. `is_cleaned` where a cleaner is at work on
-    /// one of the sides.
-    pub fn new(target: &'a [(Fingerprint, TargetOffset)], sent: i64, is_cleaned: bool, with_time: WithTime) -> Self {
+    /// `target` are our records from the checkpoint on, of which `sent` were sent.
+    pub fn new(target: &'a [(Fingerprint, TargetOffset)], sent: i64, missing: Missing, with_time: WithTime) -> Self {
         let mut places: BTreeMap<Fingerprint, Vec<u32>> = BTreeMap::new();
-        if is_cleaned {
+        if missing != Missing::None {
             for (place, (fingerprint, _)) in (0..).zip(target) {
                 places.entry(*fingerprint).or_default().push(place);
             }
@@ -74,7 +83,7 @@ impl<'a> Matching<'a> {
             target,
             places,
             next: 0,
-            is_cleaned,
+            missing,
             with_time,
             remaining: sent,
             last: None,
@@ -115,14 +124,14 @@ impl<'a> Matching<'a> {
     fn take_record(&mut self, offset: SourceOffset, leader_epoch: i32, found: Fingerprint) {
         self.remaining -= 1;
         self.walked_to = SourceOffset(offset.0 + 1);
-        let place = match self.is_cleaned {
+        let place = match self.missing {
             _ if self.mismatch => None,
-            true => self.places.get(&found).and_then(|places| {
+            Missing::AtHead | Missing::Anywhere => self.places.get(&found).and_then(|places| {
                 let after = places.partition_point(|place| (*place as usize) < self.next);
                 places.get(after).map(|place| *place as usize)
             }),
-            false if self.target[self.next].0 == found => Some(self.next),
-            false => {
+            Missing::None if self.target[self.next].0 == found => Some(self.next),
+            Missing::None => {
                 self.mismatch = true;
                 None
             }
@@ -149,7 +158,7 @@ impl<'a> Matching<'a> {
     pub fn finish(self, position: SourceOffset, leader_epoch: i32) -> (Vec<Run>, Match) {
         let is_whole = self.next == self.target.len();
         // A cleaner may have taken the source's copy of our last records, but not of all of them.
-        let is_found = is_whole || (self.is_cleaned && self.last.is_some());
+        let is_found = is_whole || (self.missing == Missing::Anywhere && self.last.is_some());
         let found = match (is_found, self.last) {
             (true, Some((offset, leader_epoch))) => Match::Found {
                 position: SourceOffset(offset.0 + 1),
@@ -212,10 +221,10 @@ mod tests {
     fn search(
         target: &[(Fingerprint, TargetOffset)],
         sent: i64,
-        is_cleaned: bool,
+        missing: Missing,
         batches: &[PreparedBatch],
     ) -> (Vec<Run>, Match) {
-        let mut matching = Matching::new(target, sent, is_cleaned, WithTime(true));
+        let mut matching = Matching::new(target, sent, missing, WithTime(true));
         matching.take(batches).unwrap();
         matching.finish(SourceOffset(100), 1)
     }
@@ -245,14 +254,19 @@ mod tests {
 
     #[test]
     fn the_copy_goes_on_behind_the_last_record_that_the_target_has() {
-        let (runs, end) = search(&target(50, "abc"), 3, false, &[source(100, "ab"), source(103, "cde")]);
+        let (runs, end) = search(
+            &target(50, "abc"),
+            3,
+            Missing::None,
+            &[source(100, "ab"), source(103, "cde")],
+        );
         assert_eq!(end, found(104));
         assert_eq!(runs, [run(100, 50, 2), run(103, 52, 1)]);
     }
 
     #[test]
     fn a_target_without_records_of_ours_has_nothing_to_find() {
-        let (runs, end) = search(&[], 0, false, &[source(100, "ab")]);
+        let (runs, end) = search(&[], 0, Missing::None, &[source(100, "ab")]);
         assert_eq!(
             end,
             Match::Found {
@@ -265,43 +279,61 @@ mod tests {
 
     #[test]
     fn a_record_that_is_not_the_next_one_is_no_match() {
-        let (_, end) = search(&target(50, "abxy"), 4, false, &[source(100, "abcdef")]);
+        let (_, end) = search(&target(50, "abxy"), 4, Missing::None, &[source(100, "abcdef")]);
         assert_eq!(end, lost(102, 104, 2));
     }
 
     #[test]
     fn a_cleaned_source_may_lack_what_the_target_has() {
-        let (runs, end) = search(&target(50, "abcd"), 4, true, &[source(101, "b"), source(103, "def")]);
+        let (runs, end) = search(
+            &target(50, "abcd"),
+            4,
+            Missing::Anywhere,
+            &[source(101, "b"), source(103, "def")],
+        );
         assert_eq!(end, found(104));
         assert_eq!(runs, [run(101, 51, 1), run(103, 53, 1)]);
     }
 
     #[test]
     fn a_cleaned_target_may_lack_what_the_source_has() {
-        let (_, end) = search(&target(50, "bd"), 4, true, &[source(100, "abcdef")]);
+        let (_, end) = search(&target(50, "bd"), 4, Missing::Anywhere, &[source(100, "abcdef")]);
         assert_eq!(end, found(104));
     }
 
     #[test]
     fn a_record_that_the_source_has_lost_was_the_last_one() {
         // "d" was sent and is gone from the source; "e" was not sent.
-        let (_, end) = search(&target(50, "abcd"), 4, true, &[source(100, "abc"), source(104, "efgh")]);
+        let (_, end) = search(
+            &target(50, "abcd"),
+            4,
+            Missing::Anywhere,
+            &[source(100, "abc"), source(104, "efgh")],
+        );
         assert_eq!(end, found(103));
     }
 
     #[test]
+    fn what_is_missing_behind_a_record_that_is_there_was_not_taken_by_retention() {
+        let (runs, end) = search(&target(50, "abcd"), 4, Missing::AtHead, &[source(102, "cdef")]);
+        assert_eq!((runs, end), (vec![run(102, 52, 2)], found(104)));
+        let (_, end) = search(&target(50, "abcd"), 4, Missing::AtHead, &[source(102, "cxyz")]);
+        assert_eq!(end, lost(103, 106, 1));
+    }
+
+    #[test]
     fn no_more_is_looked_at_than_was_sent() {
-        let mut matching_all = Matching::new(&[], 0, true, WithTime(true));
+        let mut matching_all = Matching::new(&[], 0, Missing::Anywhere, WithTime(true));
         assert!(matching_all.is_done());
         matching_all.take(&[source(0, "a")]).unwrap();
         let letters = target(50, "z");
-        let (_, end) = search(&letters, 2, true, &[source(100, "abcdefz")]);
+        let (_, end) = search(&letters, 2, Missing::Anywhere, &[source(100, "abcdefz")]);
         assert_eq!(end, lost(100, 102, 1));
     }
 
     #[test]
     fn equal_records_are_taken_in_their_order() {
-        let (runs, end) = search(&target(50, "aaa"), 3, false, &[source(100, "aaaaa")]);
+        let (runs, end) = search(&target(50, "aaa"), 3, Missing::None, &[source(100, "aaaaa")]);
         assert_eq!(end, found(103));
         assert_eq!(runs, [run(100, 50, 3)]);
     }

@@ -117,7 +117,12 @@ impl Recovering {
                 "where the target's log stands could not be found out, trying again: {cause}"
             );
         }
-        self.send(Event::Recovered { index, outcome }).await;
+        let event = match outcome {
+            // Whoever has one lane will have them all.
+            Err(RecoveryFailure::Stop(Stopped::Superseded { generation })) => Event::Superseded { generation },
+            outcome => Event::Recovered { index, outcome },
+        };
+        self.send(event).await;
     }
 
     async fn recover(&self, RecoverJob { lane, partitions }: RecoverJob) {

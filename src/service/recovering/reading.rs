@@ -13,7 +13,7 @@ use crate::replication::epochs::{EpochStart, Truncation};
 use crate::replication::fate::FateContext;
 use crate::replication::flow::RecoveryFailure;
 use crate::replication::prepare::{FetchedRecords, PreparedBatch, prepare};
-use crate::replication::recovery::matching::{Match, Matching};
+use crate::replication::recovery::matching::{Match, Matching, Missing};
 use crate::replication::recovery::tail::{TargetTail, WithTime};
 use crate::replication::recovery::walk::{SourceWalk, Stretch};
 use crate::replication::recovery::{Known, Recovered};
@@ -132,9 +132,12 @@ impl Recovering {
         let mut tail = TargetTail::new(known.target_next, producers, Some(with_time));
         self.read_tail(*index, &mut tail, end).await?;
         let sent = tail.sent(known.producer_id, known.producer_epoch, known.next_sequence);
-        // Retention, too, takes from the source what lies on the target.
-        let is_cleaned = known.is_cleaned || situation.source_log_start > known.position;
-        let mut matching = Matching::new(tail.records(), sent, is_cleaned, with_time);
+        let missing = match known.is_cleaned {
+            true => Missing::Anywhere,
+            false if situation.source_log_start > known.position => Missing::AtHead,
+            false => Missing::None,
+        };
+        let mut matching = Matching::new(tail.records(), sent, missing, with_time);
         let (mut position, mut epoch) = (known.position.max(situation.source_log_start), known.leader_epoch);
         let mut source = self.source_reader(*index);
         let (mut empty, mut epochs) = (0, Vec::new());
@@ -146,12 +149,19 @@ impl Recovering {
             empty = if read.is_empty { empty + 1 } else { 0 };
             epochs.extend(read.epochs);
         }
-        let is_newer = known.leader_epoch >= 0 && epoch > known.leader_epoch;
+        // Within an epoch a log only grows: what is not there any more made room for another, or for nothing.
+        let is_another = epoch > known.leader_epoch || empty == MAX_EMPTY;
         let (runs, found) = matching.finish(known.position, known.leader_epoch);
+        // What is gone as a whole may have been taken by a cleaner, or by retention.
+        let may_be_cleaned = match missing {
+            Missing::None => false,
+            Missing::AtHead => runs.is_empty(),
+            Missing::Anywhere => true,
+        };
         Ok(FoundAgain {
             runs,
             found,
-            is_cut_back: !is_cleaned && (is_newer || empty == MAX_EMPTY),
+            is_cut_back: is_another && !may_be_cleaned,
             epochs,
         })
     }
@@ -182,6 +192,7 @@ impl Recovering {
             topic: Arc::clone(&topic),
             partition,
             reader: PartitionReader::new(self.source.clone(), topic, partition, Isolation::ReadCommitted),
+            has_begun: false,
         }
     }
 }
@@ -201,6 +212,8 @@ struct SourceReader {
     topic: Arc<str>,
     partition: i32,
     reader: PartitionReader,
+    /// Something was read, so that the log is the one that was copied.
+    has_begun: bool,
 }
 
 struct SourceRead {
@@ -225,6 +238,7 @@ impl SourceReader {
     ) -> Result<SourceRead, RecoveryFailure> {
         let fetched = match self.reader.fetch(position.0, leader_epoch).await {
             Ok(fetched) => fetched,
+            Err(error) if self.has_begun => return Err(later(&error)),
             Err(ReadError::Diverged { end, .. }) => return Err(RecoveryFailure::Truncated(Truncation::EpochEnds(end))),
             Err(ReadError::Refused {
                 code: ErrorCode::OffsetOutOfRange,
@@ -232,6 +246,7 @@ impl SourceReader {
             }) => return Err(self.out_of_range(position).await),
             Err(error) => return Err(later(&error)),
         };
+        self.has_begun = true;
         let records = FetchedRecords {
             records: fetched.records,
             aborted: fetched.aborted,
