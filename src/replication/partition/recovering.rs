@@ -87,7 +87,9 @@ impl PartitionReplicator {
         self.producer = (recovered.producer_id, recovered.producer_epoch);
         (self.next_sequence, self.acked_sequence) = (recovered.next_sequence, recovered.next_sequence);
         self.is_known_to_leader = recovered.is_known_to_leader;
-        (self.is_alone, self.recovered_at) = (recovered.is_alone, self.asked_at);
+        // Whoever was shut out stays so, whatever was asked meanwhile.
+        self.is_alone |= recovered.is_alone;
+        self.recovered_at = self.asked_at;
         // What a dead incarnation has copied is not of this run.
         let is_of_this_run = self.last_ack.replace(now).is_some();
         (self.is_refused, self.is_quiet, self.in_doubt) = (false, false, false);
@@ -196,6 +198,8 @@ impl PartitionReplicator {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::offsets::{SourceOffset, TargetOffset};
     use crate::protocol::error_code::ErrorCode;
     use crate::replication::ledger::{OwnerId, SegmentName};
@@ -328,6 +332,22 @@ mod tests {
         );
         partition.handle_source_well();
         assert!(partition.is_done() && !partition.wants_fetch(now, 1));
+    }
+
+    #[test]
+    fn whoever_is_alone_stays_so() {
+        let now = start_of_time();
+        let mut partition = started(remembered(1000));
+        assert!(
+            partition.is_certain_since(now + Duration::from_secs(9)),
+            "the last owner has given it up"
+        );
+        partition.recover_again(now);
+        let later = partition.produce_retry_at().expect("backing off");
+        let known = partition.poll_recovery(later).expect("due");
+        assert!(!known.is_quiet, "we may have sent something");
+        partition.handle_recovered(later, as_known(&known));
+        assert!(partition.is_certain_since(now + Duration::from_secs(9)));
     }
 
     #[test]
