@@ -33,6 +33,10 @@ impl PartitionReplicator {
     /// Takes what a fetch from [`Self::fetch_position`] brought.
     pub fn handle_fetched(&mut self, now: Instant, prepared: Prepared, log: SourceLog) {
         assert!(prepared.next_position >= self.fetch_position, "a fetch went backwards");
+        if !self.is_alone && prepared.last_leader_epoch() > Some(self.last_fetched_epoch) {
+            // An earlier owner may send what was there before, under the sequence numbers that these would get.
+            return self.fence_first(now);
+        }
         self.last_stable_offset = Some(log.last_stable_offset);
         self.high_watermark = Some(log.high_watermark);
         self.source_log_start = self.source_log_start.max(log.log_start_offset);

@@ -58,6 +58,8 @@ pub struct PartitionStart {
     pub beginning: Beginning,
     /// The last owner has given the partition up: nothing of its can come late.
     pub is_quiet: bool,
+    /// There is no earlier owner that could be at work, or it has given the lane up.
+    pub is_alone: bool,
     /// The mapping that the copy goes on under; of a new partition the lane's producer.
     pub producer_id: i64,
     pub producer_epoch: i16,

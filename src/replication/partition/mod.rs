@@ -39,7 +39,7 @@ use self::trouble::Trouble;
 use super::epochs::EpochHistory;
 use super::ledger::{LedgerKey, SegmentName};
 use super::prepare::PreparedBatch;
-use super::recovery::Beginning;
+use super::recovery::{Beginning, FenceReason};
 use super::stopped::Stopped;
 use crate::offsets::{Segment, SourceOffset, TargetOffset};
 
@@ -132,8 +132,8 @@ pub struct PartitionReplicator {
     producer: (i64, i16),
     next_sequence: i32,
     acked_sequence: i32,
-    /// The leader has refused the mapping.
-    is_refused: bool,
+    /// The mapping is not to be gone on with.
+    must_fence: Option<FenceReason>,
     /// What the recovery to come goes on from.
     beginning: Beginning,
     is_quiet: bool,
@@ -200,10 +200,10 @@ impl PartitionReplicator {
             producer: (start.producer_id, start.producer_epoch),
             next_sequence: start.next_sequence,
             acked_sequence: start.next_sequence,
-            is_refused: false,
+            must_fence: None,
             beginning: start.beginning,
             is_quiet: start.is_quiet,
-            is_alone: is_remembered && start.is_quiet,
+            is_alone: start.is_alone,
             asked_at: None,
             recovered_at: None,
             acked_timestamp_ms: i64::MIN,

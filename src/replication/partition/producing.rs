@@ -11,6 +11,7 @@ use crate::offsets::{Run, SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
 use crate::record::{HEADER_LEN, ProducerStamp, patch};
 use crate::replication::prepare::{Copied, PreparedBatch, SourceOffsets};
+use crate::replication::recovery::FenceReason;
 use crate::replication::stopped::Stopped;
 
 /// A leader that was not heard of for this long may have been restarted meanwhile: no broker restarts in less.
@@ -153,7 +154,7 @@ impl PartitionReplicator {
             // knows only the last batch of several that lost their answers.
             Refusal::OutOfOrder | Refusal::Ask => self.fail(now, position, cause(), AfterDraining::Recover),
             Refusal::Mapping => {
-                self.is_refused = true;
+                self.must_fence = Some(FenceReason::Refused);
                 self.fail(now, position, cause(), AfterDraining::Recover);
             }
             Refusal::Stop => {

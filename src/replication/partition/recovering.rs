@@ -33,7 +33,7 @@ impl PartitionReplicator {
             is_compacted: self.start.is_compacted,
             is_cleaned: self.start.is_cleaned,
             keeps_time: self.start.keeps_time,
-            is_refused: self.is_refused,
+            must_fence: self.must_fence,
         })
     }
 
@@ -92,7 +92,7 @@ impl PartitionReplicator {
         self.recovered_at = self.asked_at;
         // What a dead incarnation has copied is not of this run.
         let is_of_this_run = self.last_ack.replace(now).is_some();
-        (self.is_refused, self.is_quiet, self.in_doubt) = (false, false, false);
+        (self.must_fence, self.is_quiet, self.in_doubt) = (None, false, false);
         self.failures = 0;
         self.target_trouble.clear();
         if records > 0 {
@@ -208,7 +208,7 @@ mod tests {
         streaming,
     };
     use crate::replication::partition::{Incident, OnChange, PartitionReplicator, PartitionStart, Policies, SourceLog};
-    use crate::replication::recovery::{Beginning, Recovered};
+    use crate::replication::recovery::{Beginning, FenceReason, Recovered};
     use crate::replication::stopped::Stopped;
 
     #[test]
@@ -361,7 +361,8 @@ mod tests {
             let (mut partition, _) = streaming(now, 1);
             partition.handle_outcome(now, 2, refused(code));
             let later = partition.produce_retry_at().expect("backing off");
-            assert!(partition.poll_recovery(later).expect("due").is_refused, "{code:?}");
+            let known = partition.poll_recovery(later).expect("due");
+            assert_eq!(known.must_fence, Some(FenceReason::Refused), "{code:?}");
         }
     }
 
@@ -418,7 +419,7 @@ mod tests {
         partition.handle_outcome(now, 2, refused(ErrorCode::OutOfOrderSequenceNumber));
         let later = partition.produce_retry_at().expect("backing off");
         let known = partition.poll_recovery(later).expect("due");
-        assert_eq!((known.position, known.is_refused), (SourceOffset(2), false));
+        assert_eq!((known.position, known.must_fence), (SourceOffset(2), None));
     }
 
     #[test]

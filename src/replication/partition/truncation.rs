@@ -7,7 +7,7 @@ use super::{Incident, OnChange, Parted, PartitionReplicator};
 use crate::offsets::SourceOffset;
 use crate::protocol::fetch_response::EpochEnd;
 use crate::replication::epochs::Truncation;
-use crate::replication::recovery::Beginning;
+use crate::replication::recovery::{Beginning, FenceReason};
 use crate::replication::stopped::Stopped;
 
 impl PartitionReplicator {
@@ -101,8 +101,18 @@ impl PartitionReplicator {
             return self.part(parted);
         }
         self.parted = None;
+        if !self.is_alone {
+            self.must_fence = Some(FenceReason::SourceEpoch);
+            return self.recover_from(self.acked_position, None);
+        }
         (self.fetch_position, self.last_fetched_epoch) = (self.acked_position, self.acked_epoch);
         self.epochs.cut(self.fetch_position);
+    }
+
+    /// Ends the mapping once nothing of ours is on its way, and goes on with another.
+    pub(super) fn fence_first(&mut self, now: Instant) {
+        self.must_fence = Some(FenceReason::SourceEpoch);
+        self.recover_again(now);
     }
 
     fn part(&mut self, parted: SourceOffset) {
@@ -269,6 +279,49 @@ mod tests {
         assert_eq!(partition.take_incidents(), [Incident::Parted { at, records }]);
         let written = partition.poll_checkpoint().expect("the mapping").checkpoint;
         assert_eq!(written.cuts.len(), 1);
+    }
+
+    /// Another owner may still be at work.
+    fn not_alone() -> PartitionReplicator {
+        let mut start = remembered(1000);
+        (start.is_quiet, start.is_alone, start.leader_epoch) = (false, false, 3);
+        start.policies.truncation = OnChange::Continue;
+        started(start)
+    }
+
+    #[test]
+    fn what_may_be_in_the_place_of_what_another_owner_sends_goes_out_behind_a_fence() {
+        let now = start_of_time();
+        let mut partition = not_alone();
+        partition.handle_fetched(now, records_of(0, 3), log(1000));
+        assert_eq!(sequences(&send_all(&mut partition, now)), [0]);
+        partition.handle_outcome(now, 0, acked(0));
+        partition.handle_fetched(now, records_of(2, 5), log(1000));
+        assert!(send_all(&mut partition, now).is_empty());
+        let later = partition.produce_retry_at().expect("backing off");
+        let known = partition.poll_recovery(later).expect("due");
+        assert_eq!(
+            (known.position, known.must_fence),
+            (SourceOffset(2), Some(FenceReason::SourceEpoch))
+        );
+        let recovered = Recovered {
+            is_alone: true,
+            ..as_known(&known)
+        };
+        partition.handle_recovered(later, recovered);
+        partition.handle_fetched(later, records_of(2, 5), log(1000));
+        assert_eq!(send_all(&mut partition, later).len(), 1);
+    }
+
+    #[test]
+    fn what_was_fetched_and_is_gone_may_have_been_sent_by_another_owner() {
+        let now = start_of_time();
+        let mut partition = not_alone();
+        partition.handle_fetched(now, records_of(0, 3), log(1000));
+        assert!(partition.handle_truncated(ends(3, 0)));
+        partition.handle_source_range(now, SourceOffset(0), SourceOffset(5));
+        let known = partition.poll_recovery(now).expect("due");
+        assert_eq!(known.must_fence, Some(FenceReason::SourceEpoch));
     }
 
     #[test]

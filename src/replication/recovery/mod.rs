@@ -45,8 +45,8 @@ pub struct Known {
     pub is_cleaned: bool,
     /// The target keeps the times that it is given, so that records can be told by them.
     pub keeps_time: bool,
-    /// The leader has refused the mapping.
-    pub is_refused: bool,
+    /// The mapping is not to be gone on with.
+    pub must_fence: Option<FenceReason>,
 }
 
 /// What the partition's mapping is based on.
@@ -101,8 +101,8 @@ pub enum FenceReason {
     Refused,
     /// The source is not what it was.
     Restart,
-    /// What would have to be counted was written under a newer leader epoch than the checkpoint knows, or is not there: it may
-    /// have come in the place of what was sent.
+    /// What would have to be counted, or sent in another owner's place, was written under a newer leader epoch than is known,
+    /// or is not there: it may have come in the place of what was sent.
     SourceEpoch,
 }
 
@@ -118,8 +118,8 @@ pub fn decide(known: &Known, situation: &Situation) -> Takeover {
         Beginning::New => return Takeover::Begin,
         Beginning::Remembered => {}
     }
-    if known.is_refused {
-        return Takeover::Fence(FenceReason::Refused);
+    if let Some(reason) = known.must_fence {
+        return Takeover::Fence(reason);
     }
     let Some((epoch, last_sequence)) = situation.producer else {
         // With nobody else about, nothing can have been written since; the leader takes any first sequence. Nor does it
@@ -219,7 +219,7 @@ mod tests {
         is_compacted: false,
         is_cleaned: false,
         keeps_time: true,
-        is_refused: false,
+        must_fence: None,
     };
 
     fn at(epoch: i16, last_sequence: i32) -> Situation {

@@ -46,9 +46,10 @@ impl Recovering {
         };
         let mut walk = SourceWalk::new(known.position, known.leader_epoch, written);
         let mut source = self.source_reader(*index);
-        let (mut empty, mut epochs) = (0, Vec::new());
+        let (mut empty, mut epoch, mut epochs) = (0, known.leader_epoch, Vec::new());
         while !walk.is_done() {
-            let read = source.next(walk.position(), walk.leader_epoch(), known).await?;
+            let read = source.next(walk.position(), epoch, known).await?;
+            epoch = read.leader_epoch().unwrap_or(epoch);
             walk.take(&read.batches);
             walk.skip_to(read.next_position);
             empty = if read.is_empty { empty + 1 } else { 0 };
