@@ -34,7 +34,6 @@ fn owned(tenure: Tenure, clock: WallClock, limits: FlowLimits, stopped: Option<S
     let partition = FlowPartition {
         start: PartitionStart {
             is_quiet: tenure.undisputed_at == tenure.confirmed_at,
-            is_alone: tenure.undisputed_at == tenure.confirmed_at,
             clock,
             ..remembered(1000)
         },

@@ -56,10 +56,9 @@ pub struct PartitionStart {
     /// The target keeps the times that it is given.
     pub keeps_time: bool,
     pub beginning: Beginning,
-    /// The last owner has given the partition up: nothing of its can come late.
+    /// The last owner has given the partition up, or there was none: nothing of its can come late. Whoever begins it too would
+    /// find us in the ledger before its first batch.
     pub is_quiet: bool,
-    /// There is no earlier owner that could be at work, or it has given the lane up.
-    pub is_alone: bool,
     /// The mapping that the copy goes on under; of a new partition the lane's producer.
     pub producer_id: i64,
     pub producer_epoch: i16,

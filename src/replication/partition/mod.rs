@@ -203,7 +203,7 @@ impl PartitionReplicator {
             must_fence: None,
             beginning: start.beginning,
             is_quiet: start.is_quiet,
-            is_alone: start.is_alone,
+            is_alone: start.is_quiet,
             asked_at: None,
             recovered_at: None,
             acked_timestamp_ms: i64::MIN,

@@ -41,7 +41,6 @@ pub(in crate::replication) fn remembered(end: i64) -> PartitionStart {
         keeps_time: true,
         beginning: Beginning::Remembered,
         is_quiet: true,
-        is_alone: true,
         producer_id: 7,
         producer_epoch: 0,
         next_sequence: 0,

@@ -284,7 +284,7 @@ mod tests {
     /// Another owner may still be at work.
     fn not_alone() -> PartitionReplicator {
         let mut start = remembered(1000);
-        (start.is_quiet, start.is_alone, start.leader_epoch) = (false, false, 3);
+        (start.is_quiet, start.leader_epoch) = (false, 3);
         start.policies.truncation = OnChange::Continue;
         started(start)
     }

@@ -111,15 +111,15 @@ pub fn decide(known: &Known, situation: &Situation) -> Takeover {
     if situation.high_watermark < known.target_next {
         return Takeover::TargetTruncated;
     }
+    if let Some(reason) = known.must_fence {
+        return Takeover::Fence(reason);
+    }
     match known.beginning {
         Beginning::Restart => return Takeover::Fence(FenceReason::Restart),
         // A ledger that was deleted, and a producer id that was not: what lies there is another flow's business.
         Beginning::New if situation.producer.is_some() => return Takeover::Fence(FenceReason::OtherEpoch),
         Beginning::New => return Takeover::Begin,
         Beginning::Remembered => {}
-    }
-    if let Some(reason) = known.must_fence {
-        return Takeover::Fence(reason);
     }
     let Some((epoch, last_sequence)) = situation.producer else {
         // With nobody else about, nothing can have been written since; the leader takes any first sequence. Nor does it

@@ -91,7 +91,12 @@ pub(super) fn flow_partitions(
     request: &CopyRequest,
     clock: WallClock,
 ) -> Vec<FlowPartition> {
-    let owner_of = |lane: i32| lanes.get(&lane).and_then(|lane| lane.owner);
+    let is_released = |lane: i32| {
+        lanes
+            .get(&lane)
+            .and_then(|lane| lane.owner)
+            .is_some_and(|owner| owner.released)
+    };
     let mut partitions = Vec::new();
     for topic in topics {
         let (name, target_name) = (
@@ -101,7 +106,6 @@ pub(super) fn flow_partitions(
         let default = BatchConfigs::from_entries([]);
         let configs = survey.batch_configs.get(&topic.target_name).copied().unwrap_or(default);
         for partition in 0..topic.partitions {
-            let owner = owner_of(lane_of(&topic.name, partition, ledger.lanes()));
             let remembered = memory.remove(&(topic.name.clone(), partition));
             let key = (Arc::clone(&name), partition);
             let target_end = survey
@@ -130,7 +134,6 @@ pub(super) fn flow_partitions(
                 keeps_time: !configs.is_log_append_time,
                 beginning: Beginning::New,
                 is_quiet: true,
-                is_alone: owner.is_none_or(|owner| owner.released),
                 producer_id: -1,
                 producer_epoch: -1,
                 next_sequence: 0,
@@ -147,7 +150,7 @@ pub(super) fn flow_partitions(
                 clock,
             };
             let stopped = remembered.and_then(|remembered| {
-                start.is_quiet = owner.is_some_and(|owner| owner.released);
+                start.is_quiet = is_released(lane_of(&topic.name, partition, ledger.lanes()));
                 resume(&mut start, remembered)
             });
             partitions.push(FlowPartition {

@@ -243,7 +243,6 @@ impl Recovering {
                 producer_epoch: producer.producer_epoch,
                 next_sequence: 0,
                 is_new_mapping: true,
-                is_alone: false, // An earlier owner may have begun it too, and not have said so.
                 ..Recovered::as_known(&known, false)
             };
             self.report(index, Ok(recovered)).await;
