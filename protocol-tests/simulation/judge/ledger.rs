@@ -1,6 +1,7 @@
 //! What is in the ledger has to be so: checkpoints lie behind what the target holds, and every run is where it says.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use kferry::offsets::{OffsetMap, OffsetPair, Segment, SourceOffset, StoredSegment, TargetOffset, TranslationState};
 use kferry::record::{DecodeLimits, decode};
@@ -64,10 +65,15 @@ impl LedgerJudge {
                 checkpoint,
             } => {
                 let key = (topic, partition);
-                if let Some(judge) = partitions.get(&key) {
+                let known = self.checkpoints.entry(key.clone()).or_default();
+                // An older owner does not know what the source has lost since, and nobody asks it.
+                let has_lost = known
+                    .range((Bound::Excluded(owner), Bound::Unbounded))
+                    .any(|(_, newer)| newer.cuts != checkpoint.cuts);
+                if let Some(judge) = partitions.get(&key).filter(|_| !has_lost) {
                     check_position(judge, &checkpoint)?;
                 }
-                self.checkpoints.entry(key).or_default().insert(owner, checkpoint);
+                known.insert(owner, checkpoint);
                 Ok(())
             }
             LedgerRecord::Segment {
