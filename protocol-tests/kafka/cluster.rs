@@ -116,6 +116,29 @@ impl KafkaCluster {
         }
     }
 
+    /// Takes the last batches from the log on disk, those that begin past `offset`, as a disk does that loses what it has not
+    /// written: not while the broker runs. Returns where the log ends then.
+    pub(crate) fn cut_log_back(&self, topic: &str, partition: i32, offset: i64) -> i64 {
+        let folder = self.dir.join("data").join(format!("{topic}-{partition}"));
+        let segment = folder.join("00000000000000000000.log");
+        let bytes = fs::read(&segment).expect("the first segment");
+        let mut place = 0;
+        loop {
+            let batch = bytes
+                .get(place..)
+                .and_then(<[u8]>::first_chunk)
+                .expect("a batch past the offset");
+            let [base @ .., l0, l1, l2, l3]: [u8; 12] = *batch;
+            let base_offset = i64::from_be_bytes(base);
+            if base_offset > offset {
+                let file = fs::OpenOptions::new().write(true).open(&segment).expect("the segment");
+                file.set_len(place as u64).expect("a shorter segment");
+                return base_offset;
+            }
+            place += 12 + u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+        }
+    }
+
     /// The broker keeps its connections and answers nothing, until [`Self::thaw`].
     pub(crate) fn freeze(&self) {
         self.running().as_ref().expect("the broker runs").signal(Signal::Stop);

@@ -23,5 +23,6 @@ mod sizes;
 mod timestamps;
 mod topics;
 mod transactions;
+mod truncation;
 mod verifying;
 mod wire_faults;
