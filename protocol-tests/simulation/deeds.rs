@@ -167,7 +167,8 @@ impl Simulation {
                 true
             }
             FaultKind::Retention => self.delete_copied(),
-            FaultKind::SourceCutBack => self.cut_source_back(),
+            FaultKind::SourceCutBack => self.cut_source_back(false),
+            FaultKind::SourceTailLost => self.cut_source_back(true),
             FaultKind::Killed => self.kill(),
             FaultKind::KilledAt => {
                 // Counted when it happens.
@@ -186,10 +187,9 @@ impl Simulation {
             _ => unreachable!("{kind:?} befalls requests"),
         };
         if has_happened {
-            let what = if kind == FaultKind::SourceCutBack {
-                "source"
-            } else {
-                what
+            let what = match kind {
+                FaultKind::SourceCutBack | FaultKind::SourceTailLost => "source",
+                _ => what,
             };
             self.coverage.count(kind, what);
         }
@@ -342,7 +342,7 @@ impl Simulation {
 
     /// Another broker leads a partition of the source, and has never had its last batches. Markers it has: without them
     /// transactions would stay open that their coordinator takes for ended.
-    fn cut_source_back(&mut self) -> bool {
+    fn cut_source_back(&mut self, in_silence: bool) -> bool {
         // Of a compacted topic nobody can tell what was cut back from what the cleaner has taken.
         let subjects = self.options.subjects.iter().filter(|subject| !subject.is_compacted);
         let subjects: Vec<_> = subjects.cloned().collect();
@@ -357,9 +357,12 @@ impl Simulation {
             .take_while(|batch| !batch.header.is_control())
             .map(|batch| batch.header.base_offset())
             .collect();
-        if ends.is_empty() {
+        // What was counted on since the last checkpoint is not told from what came in its place.
+        let is_known = self.judge.checkpointed(&subject.name, partition) >= found.log.end_offset();
+        let leader = found.leader.filter(|_| !in_silence || is_known);
+        let Some(leader) = leader.filter(|_| !ends.is_empty()) else {
             return false;
-        }
+        };
         let end = self.random.pick(&ends);
         tell(|| {
             format!(
@@ -369,12 +372,17 @@ impl Simulation {
         });
         let judge = self.judge.partition(&subject.name, partition).expect("it exists");
         judge.cut_source_back(end);
-        let core = &mut self.source.core;
-        core.truncate(&subject.name, partition, end).expect("it exists");
-        let leader = self.a_broker(End::Source);
-        let moved = self.source.core.move_leader(&subject.name, partition, Some(leader));
-        moved.expect("it exists");
         self.cut_back_at = Some(self.now());
+        let core = &mut self.source.core;
+        if in_silence {
+            core.lose_tail(&subject.name, partition, end).expect("it exists");
+            core.close_connections(leader);
+            return true;
+        }
+        core.truncate(&subject.name, partition, end).expect("it exists");
+        let next = self.a_broker(End::Source);
+        let moved = self.source.core.move_leader(&subject.name, partition, Some(next));
+        moved.expect("it exists");
         true
     }
 

@@ -45,6 +45,8 @@ pub(crate) enum FaultKind {
     Retention,
     /// An unclean election at the source: the next leader's log is shorter.
     SourceCutBack,
+    /// A broker of the source comes back with a shorter log, and nobody has missed it.
+    SourceTailLost,
     /// The process is killed.
     Killed,
     /// It is killed at a certain request.
@@ -58,7 +60,7 @@ pub(crate) enum FaultKind {
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::RequestLost,
         Self::ResponseLost,
         Self::Unreplicated,
@@ -77,6 +79,7 @@ impl FaultKind {
         Self::SourceCompacted,
         Self::Retention,
         Self::SourceCutBack,
+        Self::SourceTailLost,
         Self::Killed,
         Self::KilledAt,
         Self::SentBeforeDeath,

@@ -50,6 +50,14 @@ impl Simulation {
             }
             self.has_said_so = true;
         }
+        if reason.contains("where they part nobody can tell") {
+            let judge = self.judge.partition(&line.topic, line.partition);
+            self.has_said_so = judge.is_some_and(|judge| judge.was_cut_back());
+            return match self.has_said_so {
+                true => Ok(()),
+                false => violation(Invariant::Loud, format!("without a cause: {reason}")),
+            };
+        }
         if reason.contains("the log was truncated")
             && let Some(judge) = self.judge.partition(&line.topic, line.partition)
             && judge.was_cut_back()

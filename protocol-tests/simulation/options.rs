@@ -96,6 +96,17 @@ impl Options {
                 self.faults.insert(kind, rate);
             }
         }
+        if self.faults.contains_key(&FaultKind::SourceTailLost) {
+            // What is lost in silence is not told from what is lost aloud above it.
+            for louder in [
+                FaultKind::SourceCutBack,
+                FaultKind::LeaderMoved,
+                FaultKind::LeaderAway,
+                FaultKind::Restart,
+            ] {
+                self.faults.remove(&louder);
+            }
+        }
         if self.faults.contains_key(&FaultKind::SourceCompacted) {
             self.subjects[0].is_compacted = true;
         }

@@ -69,15 +69,47 @@ impl EpochHistory {
     }
 }
 
+/// A batch of the source, by what tells it from any other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchMark {
+    pub base_offset: SourceOffset,
+    pub crc: u32,
+}
+
+/// What lies before a position of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before {
+    /// The leader epoch of the last batch, or -1.
+    pub epoch: i32,
+    /// That batch, where it is known and no cleaner may change it.
+    pub mark: Option<BatchMark>,
+}
+
+impl Before {
+    pub const UNKNOWN: Self = Self { epoch: -1, mark: None };
+}
+
 /// What says that the source's log is not the one that was copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Truncation {
     /// The newest epoch that the leader knows, and is not above ours, ends here.
     EpochEnds(EpochEnd),
-    /// The log ends below what was copied.
+    /// The log ends below what was copied, and no newer epoch began there: a broker has lost its end. Below, too, other records may
+    /// have come since.
     LogEnds(SourceOffset),
     /// The offset is within the log, and the leader does not know the epoch of what was copied last.
     EpochUnknown,
+}
+
+impl Truncation {
+    /// What a leader of this epoch means by a diverging epoch.
+    pub fn told(end: EpochEnd, leader_epoch: i32) -> Self {
+        // Its own epoch ends where its log does.
+        match leader_epoch >= 0 && end.epoch >= leader_epoch {
+            true => Self::LogEnds(SourceOffset(end.end_offset)),
+            false => Self::EpochEnds(end),
+        }
+    }
 }
 
 #[cfg(test)]

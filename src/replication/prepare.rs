@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::aborted::AbortedTransactions;
 use super::budget::Reservation;
-use super::epochs::EpochStart;
+use super::epochs::{BatchMark, Before, EpochStart};
 use super::fate::{BatchFate, FateContext, fate};
 use crate::offsets::SourceOffset;
 use crate::protocol::fetch_response::AbortedTransaction;
@@ -32,8 +32,8 @@ pub struct PreparedBatch {
     pub source_offsets: SourceOffsets,
     /// Where the source goes on once this batch is on the target.
     pub next_position: SourceOffset,
-    /// The leader epoch under which the source stored it.
-    pub leader_epoch: i32,
+    /// As the source stored it.
+    pub source: Before,
     pub copied: Copied,
     /// The bytes that this batch and its neighbours keep in memory.
     pub hold: Arc<Reservation>,
@@ -87,6 +87,10 @@ pub struct Prepared {
     pub next_position: SourceOffset,
     /// Under which leader epochs the batches were stored that were met, skipped ones too: an entry for each change.
     pub epochs: Vec<EpochStart>,
+    /// The last batch met.
+    pub last_mark: Option<BatchMark>,
+    /// The batch before was there, where it was asked for.
+    pub is_verified: bool,
     pub skipped: u64,
     /// Bytes of all batches met, as fetched.
     pub bytes: usize,
@@ -101,6 +105,8 @@ pub struct Prepared {
 pub enum PrepareError {
     #[error("the source's batch is damaged")]
     Crc(#[from] CrcMismatch),
+    #[error("the source has another batch at offset {base_offset} than the one that was copied")]
+    Altered { base_offset: i64 },
     #[error("the source's records can't be read")]
     Scan(#[from] ScanError),
     #[error("the source's batch at offset {base_offset} to {last_offset} is out of place: {expected} or more was due")]
@@ -126,6 +132,8 @@ struct Walk<'a> {
     /// Batches met.
     met: usize,
     high_watermark: i64,
+    /// The batch before, until it was met.
+    before: Option<BatchMark>,
     hold: &'a Arc<Reservation>,
     out: Prepared,
 }
@@ -136,6 +144,8 @@ pub struct FetchedRecords {
     pub records: Bytes,
     pub aborted: Vec<AbortedTransaction>,
     pub high_watermark: i64,
+    /// The batch before, with which the records begin: it has to be this one.
+    pub before: Option<BatchMark>,
 }
 
 /// Prepares what was fetched from `context.start_offset` on.
@@ -144,6 +154,8 @@ pub fn prepare(fetched: FetchedRecords, context: FateContext, hold: &Arc<Reserva
         batches: Vec::new(),
         next_position: SourceOffset(context.start_offset),
         epochs: Vec::new(),
+        last_mark: None,
+        is_verified: false,
         skipped: 0,
         bytes: 0,
         partial_tail: 0,
@@ -155,6 +167,7 @@ pub fn prepare(fetched: FetchedRecords, context: FateContext, hold: &Arc<Reserva
         legacy: Vec::new(),
         met: 0,
         high_watermark: fetched.high_watermark,
+        before: fetched.before,
         hold,
         out,
     };
@@ -172,6 +185,10 @@ impl Walk<'_> {
                     self.convert_legacy()?;
                     self.take_batch(batch)?;
                 }
+                Scanned::Legacy(entry) if self.before.is_some() => {
+                    let base_offset = entry.offset;
+                    return Err(PrepareError::Altered { base_offset });
+                }
                 // They know neither transactions nor producer ids: every message counts.
                 Scanned::Legacy(entry) => self.legacy.push(entry),
             }
@@ -182,6 +199,16 @@ impl Walk<'_> {
 
     fn take_batch(&mut self, batch: RawBatch) -> Result<(), PrepareError> {
         let header = batch.header;
+        if let Some(before) = self.before.take() {
+            self.out.is_verified = before == mark(&header);
+            if !self.out.is_verified {
+                let base_offset = before.base_offset.0;
+                return Err(PrepareError::Altered { base_offset });
+            }
+            if header.last_offset() < self.context.start_offset {
+                return self.pass(&batch);
+            }
+        }
         batch.verify_crc()?;
         self.check_place(header.base_offset(), header.last_offset())?;
         self.out.bytes += batch.bytes.len();
@@ -198,7 +225,7 @@ impl Walk<'_> {
                 payload: batch.payload(),
                 source_offsets: SourceOffsets::From(SourceOffset(header.base_offset())),
                 next_position: SourceOffset(header.next_offset()),
-                leader_epoch: header.partition_leader_epoch(),
+                source: before_next(&header),
                 copied: Copied::Patched,
                 hold: Arc::clone(self.hold),
             }),
@@ -207,11 +234,20 @@ impl Walk<'_> {
                     base_offset: header.base_offset(),
                     source,
                 })?;
-                self.push_reencoded(pieces, header.next_offset(), header.partition_leader_epoch());
+                self.push_reencoded(pieces, header.next_offset(), before_next(&header));
             }
         }
-        self.advance(header.next_offset(), header.partition_leader_epoch());
+        self.advance(header.next_offset(), before_next(&header));
         Ok(())
+    }
+
+    /// Goes past the batch before: what it says of transactions counts.
+    fn pass(&mut self, batch: &RawBatch) -> Result<(), PrepareError> {
+        self.aborted.advance_to(&batch.header);
+        match batch.header.is_control() {
+            true => self.take_marker(batch),
+            false => Ok(()),
+        }
     }
 
     /// The base offset is not covered by the batch's checksum, so its place among the others has to do: each begins
@@ -269,8 +305,8 @@ impl Walk<'_> {
         let (base_offset, next_offset) = (first.offset, last.next_offset());
         let pieces = legacy::convert(&entries, &self.reencode_options())
             .map_err(|source| PrepareError::Reencode { base_offset, source })?;
-        self.push_reencoded(pieces, next_offset, -1);
-        self.advance(next_offset, -1);
+        self.push_reencoded(pieces, next_offset, Before::UNKNOWN);
+        self.advance(next_offset, Before::UNKNOWN);
         Ok(())
     }
 
@@ -283,7 +319,7 @@ impl Walk<'_> {
         }
     }
 
-    fn push_reencoded(&mut self, pieces: Vec<Reencoded>, next_offset: i64, leader_epoch: i32) {
+    fn push_reencoded(&mut self, pieces: Vec<Reencoded>, next_offset: i64, source: Before) {
         let last = pieces.len().saturating_sub(1);
         for (index, piece) in pieces.into_iter().enumerate() {
             let piece_end = piece
@@ -295,20 +331,36 @@ impl Walk<'_> {
                 payload: piece.payload,
                 source_offsets: SourceOffsets::Ranges(piece.source_offsets),
                 next_position: SourceOffset(if index == last { next_offset } else { piece_end }),
-                leader_epoch,
+                source,
                 copied: Copied::Reencoded,
                 hold: Arc::clone(self.hold),
             });
         }
     }
 
-    fn advance(&mut self, next_offset: i64, leader_epoch: i32) {
-        if self.out.last_leader_epoch() != Some(leader_epoch) {
+    fn advance(&mut self, next_offset: i64, source: Before) {
+        if self.out.last_leader_epoch() != Some(source.epoch) {
             self.out.epochs.push(EpochStart {
-                epoch: leader_epoch,
+                epoch: source.epoch,
                 start: self.out.next_position,
             });
         }
         self.out.next_position = self.out.next_position.max(SourceOffset(next_offset));
+        self.out.last_mark = source.mark;
+    }
+}
+
+fn mark(header: &BatchHeader) -> BatchMark {
+    BatchMark {
+        base_offset: SourceOffset(header.base_offset()),
+        crc: header.crc(),
+    }
+}
+
+/// What lies before the next batch.
+fn before_next(header: &BatchHeader) -> Before {
+    Before {
+        epoch: header.partition_leader_epoch(),
+        mark: Some(mark(header)),
     }
 }

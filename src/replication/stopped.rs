@@ -27,6 +27,12 @@ pub enum Stopped {
     )]
     SourceParted { at: SourceOffset, records: u64 },
     #[error(
+        "source: the log was truncated at offset {at} or below, and may have other records there now; {position} was the next \
+         offset to copy; where they part nobody can tell: compare both sides (kferry verify), and begin under another name \
+         (--flow)"
+    )]
+    SourceAltered { at: SourceOffset, position: SourceOffset },
+    #[error(
         "source: the topic was deleted and created anew (its id changed); to copy the new one, begin under another name \
          (--flow, --prefix)"
     )]

@@ -13,6 +13,7 @@ use crate::protocol::error_code::ErrorCode;
 use crate::protocol::fetch_response::FetchedPartition;
 use crate::record::scan;
 use crate::replication::budget::Reservation;
+use crate::replication::epochs::Truncation;
 use crate::replication::flow::{Event, FetchJob, FetchedPart, PartitionFetch, Slot, WantedPartition};
 use crate::replication::partition::SourceLog;
 use crate::replication::prepare::{FetchedRecords, PreparedBatch, prepare};
@@ -114,7 +115,9 @@ fn fetch_partition(routes: &Routes, wanted: &WantedPartition) -> FetchPartition 
         topic: Arc::clone(&route.topic),
         topic_id: wanted.topic_id,
         partition: route.partition,
-        fetch_offset: wanted.context.start_offset,
+        fetch_offset: wanted
+            .before
+            .map_or(wanted.context.start_offset, |before| before.base_offset.0),
         current_leader_epoch: wanted.leader_epoch,
         last_fetched_epoch: wanted.last_fetched_epoch,
         max_bytes: i32::try_from(wanted.max_bytes).unwrap_or(i32::MAX),
@@ -123,7 +126,7 @@ fn fetch_partition(routes: &Routes, wanted: &WantedPartition) -> FetchPartition 
 
 fn partition_fetch(fetched: FetchedPartition, asked: &WantedPartition, hold: &Arc<Reservation>) -> PartitionFetch {
     if let Some(diverging) = fetched.diverging_epoch {
-        return PartitionFetch::Diverged(diverging);
+        return PartitionFetch::Truncated(Truncation::told(diverging, asked.leader_epoch));
     }
     if fetched.error != ErrorCode::None {
         tracing::warn!(
@@ -154,6 +157,7 @@ fn partition_fetch(fetched: FetchedPartition, asked: &WantedPartition, hold: &Ar
                 } else {
                     fetched.high_watermark
                 },
+                before: asked.before,
             },
             asked.context,
             hold,

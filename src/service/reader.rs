@@ -39,6 +39,8 @@ pub enum ReadError {
         topic: Arc<str>,
         partition: i32,
         end: EpochEnd,
+        /// The leader's own.
+        leader_epoch: i32,
     },
     #[error("a batch of {topic} partition {partition} is damaged")]
     Damaged {
@@ -116,6 +118,7 @@ impl PartitionReader {
                             topic: Arc::clone(&self.topic),
                             partition: self.partition,
                             end,
+                            leader_epoch: self.leader()?.1,
                         });
                     }
                     (None, ErrorCode::None) => match check(fetched.records.clone(), fetched.high_watermark, offset) {

@@ -120,7 +120,7 @@ impl LedgerJudge {
         }
         for (key, judge) in partitions {
             let latest = self.checkpoints.get(key).and_then(BTreeMap::last_key_value);
-            let position = latest.map_or(0, |(_, known)| known.source_position.0);
+            let position = self.position(key);
             let known = judge.place_of_offset(position);
             if known < judge.arrived() {
                 return violation(
@@ -138,6 +138,11 @@ impl LedgerJudge {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn position(&self, key: &(String, i32)) -> i64 {
+        let latest = self.checkpoints.get(key).and_then(BTreeMap::last_key_value);
+        latest.map_or(0, |(_, known)| known.source_position.0)
     }
 
     /// What anybody who asks is answered from.

@@ -104,6 +104,11 @@ impl Judge {
         self.partitions.iter()
     }
 
+    /// Up to which source offset the ledger knows of a copy.
+    pub(crate) fn checkpointed(&self, topic: &str, partition: i32) -> i64 {
+        self.ledger.position(&(topic.to_owned(), partition))
+    }
+
     /// Looks at what is new at the source.
     pub(crate) fn look_at_source(&mut self, source: &Cluster) {
         for ((topic, index), judge) in &mut self.partitions {

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::{FetchedPart, FlowReplicator, PartitionFetch, SLOT_BACKOFF_MAX, SLOT_BACKOFF_MIN, Slot, UnconfirmedRange};
-use crate::replication::epochs::Truncation;
 use crate::replication::partition::FetchTrouble;
 
 impl FlowReplicator {
@@ -74,10 +73,10 @@ impl FlowReplicator {
                 }
                 self.lose_patience(now, index);
             }
-            PartitionFetch::Diverged(end) => {
+            PartitionFetch::Truncated(truncation) => {
                 let mut ask_range = false;
                 self.update(now, index, |replicator| {
-                    ask_range = replicator.handle_truncated(Truncation::EpochEnds(end));
+                    ask_range = replicator.handle_truncated(truncation);
                 });
                 if ask_range {
                     self.ask_range.push(index);

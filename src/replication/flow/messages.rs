@@ -7,9 +7,8 @@ use uuid::Uuid;
 
 use crate::offsets::SourceOffset;
 use crate::protocol::error_code::ErrorCode;
-use crate::protocol::fetch_response::EpochEnd;
 use crate::replication::budget::Reservation;
-use crate::replication::epochs::Truncation;
+use crate::replication::epochs::{BatchMark, Truncation};
 use crate::replication::fate::FateContext;
 use crate::replication::partition::{OutgoingBatch, PartitionCheckpoint, PartitionStart, ProduceOutcome, SourceLog};
 use crate::replication::prepare::{PrepareError, Prepared};
@@ -119,6 +118,8 @@ pub struct WantedPartition {
     pub index: usize,
     pub leader_epoch: i32,
     pub last_fetched_epoch: i32,
+    /// The batch before the offset, which is to be there.
+    pub before: Option<BatchMark>,
     pub topic_id: Uuid,
     pub max_bytes: usize,
     pub context: FateContext,
@@ -219,7 +220,7 @@ pub struct FetchedPart {
 pub enum PartitionFetch {
     Records { prepared: Prepared, log: SourceLog },
     Refused(ErrorCode),
-    Diverged(EpochEnd),
+    Truncated(Truncation),
 }
 
 impl PartitionFetch {

@@ -260,6 +260,7 @@ impl Member {
             index,
             leader_epoch: self.source.map_or(-1, |(_, epoch)| epoch),
             last_fetched_epoch: self.replicator.last_fetched_epoch(),
+            before: self.replicator.unverified(),
             topic_id: self.replicator.source_topic_id(),
             max_bytes,
             context: FateContext {

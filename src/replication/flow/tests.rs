@@ -93,6 +93,7 @@ fn answer_fetch(flow: &mut FlowReplicator, now: Instant, job: FetchJob, batches:
             records: records.into(),
             aborted: Vec::new(),
             high_watermark: i64::MAX,
+            before: None,
         },
         context,
         &Arc::new(job.hold),

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::offsets::{OffsetPair, Run, SourceOffset, TargetOffset};
-use crate::replication::epochs::{EpochHistory, EpochStart};
+use crate::replication::epochs::{BatchMark, EpochHistory, EpochStart};
 
 const OWNER: OwnerId = OwnerId {
     generation: 2,
@@ -27,6 +27,10 @@ fn checkpoint() -> Checkpoint {
         producer_id: 1000,
         producer_epoch: 0,
         next_sequence: 290,
+        source_mark: Some(BatchMark {
+            base_offset: SourceOffset(298),
+            crc: 0x0102_0304,
+        }),
         source_epochs: epochs(),
         cuts: vec![OffsetPair {
             source: SourceOffset(250),
@@ -122,6 +126,7 @@ fn golden_checkpoint() {
     golden.extend([0xd0, 0x0f]); // producer id 1000
     golden.push(0); // producer epoch 0
     golden.extend([0xc4, 0x04]); // next sequence 290
+    golden.extend([1, 0xd4, 0x04, 1, 2, 3, 4]); // the batch before: at offset 298, its checksum
     golden.extend([4, 0, 0, 8, 0xf4, 0x03]); // two source epochs: 0 from offset 0 on, 4 from 250 on
     golden.extend([0xf4, 0x03, 0xb0, 0x04]); // a cut: source 250, target 280
     assert_eq!(checkpoint().encode(), golden);

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::{FORMAT, LedgerError, OwnerId, end, put_string, string};
 use crate::offsets::{OffsetPair, SourceOffset, TargetOffset};
 use crate::protocol::primitives::{Reader, put_varint, put_varlong};
-use crate::replication::epochs::{EpochHistory, EpochStart, MAX_EPOCHS};
+use crate::replication::epochs::{BatchMark, EpochHistory, EpochStart, MAX_EPOCHS};
 
 /// Whose ledger it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct Checkpoint {
     pub source_position: SourceOffset,
     /// The leader epoch of the last batch taken, or -1; tells a truncated source (KIP-320).
     pub source_leader_epoch: i32,
+    /// That batch, so that another in its place is noticed; not of a topic that is compacted.
+    pub source_mark: Option<BatchMark>,
     /// Under which leader epochs what was copied was written.
     pub source_epochs: EpochHistory,
     /// Just past the last record that the target acknowledged.
@@ -145,6 +147,14 @@ impl Checkpoint {
         put_varlong(&mut bytes, self.producer_id);
         put_varint(&mut bytes, i32::from(self.producer_epoch));
         put_varint(&mut bytes, self.next_sequence);
+        match self.source_mark {
+            None => bytes.push(0),
+            Some(mark) => {
+                bytes.push(1);
+                put_varlong(&mut bytes, mark.base_offset.0);
+                bytes.extend_from_slice(&mark.crc.to_be_bytes());
+            }
+        }
         let epochs = self.source_epochs.entries();
         put_varint(&mut bytes, epochs.len() as i32);
         for entry in epochs {
@@ -174,6 +184,7 @@ impl Checkpoint {
             producer_id: reader.varlong()?,
             producer_epoch: epoch(&mut reader)?,
             next_sequence: reader.varint()?,
+            source_mark: mark(&mut reader)?,
             source_epochs: epochs(&mut reader)?,
             cuts: Vec::new(),
         };
@@ -210,6 +221,16 @@ impl GroupRecord {
         end(&reader)?;
         Ok(record)
     }
+}
+
+fn mark(reader: &mut Reader<'_>) -> Result<Option<BatchMark>, LedgerError> {
+    if !flag(reader)? {
+        return Ok(None);
+    }
+    Ok(Some(BatchMark {
+        base_offset: SourceOffset(position(reader)?),
+        crc: reader.u32()?,
+    }))
 }
 
 fn epochs(reader: &mut Reader<'_>) -> Result<EpochHistory, LedgerError> {

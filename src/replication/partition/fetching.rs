@@ -10,6 +10,7 @@ use super::{FetchTrouble, Incident, OnChange, PartitionReplicator};
 use crate::offsets::SourceOffset;
 use crate::protocol::error_code::ErrorCode;
 use crate::record::{HEADER_LEN, ReencodeError};
+use crate::replication::epochs::Before;
 use crate::replication::prepare::{PrepareError, Prepared};
 use crate::replication::stopped::Stopped;
 
@@ -33,10 +34,11 @@ impl PartitionReplicator {
     /// Takes what a fetch from [`Self::fetch_position`] brought.
     pub fn handle_fetched(&mut self, now: Instant, prepared: Prepared, log: SourceLog) {
         assert!(prepared.next_position >= self.fetch_position, "a fetch went backwards");
-        if !self.is_alone && prepared.last_leader_epoch() > Some(self.last_fetched_epoch) {
+        if !self.is_alone && prepared.last_leader_epoch() > Some(self.fetched.epoch) {
             // An earlier owner may send what was there before, under the sequence numbers that these would get.
             return self.fence_first(now);
         }
+        self.is_validated |= prepared.is_verified;
         self.last_stable_offset = Some(log.last_stable_offset);
         self.high_watermark = Some(log.high_watermark);
         self.source_log_start = self.source_log_start.max(log.log_start_offset);
@@ -48,7 +50,10 @@ impl PartitionReplicator {
         }
         if let Some(epoch) = prepared.last_leader_epoch() {
             self.empty_fetches = 0;
-            self.last_fetched_epoch = epoch;
+            self.fetched = self.lasting(Before {
+                epoch,
+                mark: prepared.last_mark,
+            });
         }
         self.epochs.take_all(&prepared.epochs);
         self.fetch_retry_at = None;
@@ -66,6 +71,10 @@ impl PartitionReplicator {
     /// What was damaged on the way heals by fetching again; what is damaged on the source's disk does not.
     fn handle_damage(&mut self, now: Instant, damage: PrepareError) {
         const MAX_DAMAGED_FETCHES: u32 = 3;
+        if let PrepareError::Altered { base_offset } = damage {
+            let (at, position) = (SourceOffset(base_offset), self.fetch_position);
+            return self.stop_fetching(Stopped::SourceAltered { at, position });
+        }
         if let PrepareError::Reencode {
             source: ReencodeError::RecordTooLarge { offset, size, limit },
             ..
@@ -92,6 +101,11 @@ impl PartitionReplicator {
     /// ends before the copy does was cut back.
     pub fn handle_nothing_fetched(&mut self) -> bool {
         const GIVEN_UP: u32 = 240;
+        if self.unverified().is_some() {
+            // Not even the batch before came.
+            self.short_fetches += 1;
+            return self.short_fetches.is_multiple_of(BELIEVED);
+        }
         let Some(end) = self
             .start
             .end
@@ -109,7 +123,7 @@ impl PartitionReplicator {
         self.empty_fetches += 1;
         if self.empty_fetches >= BELIEVED && self.start.is_compacted {
             self.fetch_position = end;
-            self.last_fetched_epoch = -1; // What lay before the position is gone, and with it the epoch that it had.
+            self.fetched = Before::UNKNOWN; // What lay before the position is gone, and with it the epoch that it had.
             self.advance_when_idle();
         } else if self.empty_fetches >= GIVEN_UP {
             self.stop_fetching(Stopped::SourceEmpty {
@@ -141,9 +155,9 @@ impl PartitionReplicator {
             .prepared
             .back()
             .or_else(|| self.unacked.back().map(|last| &last.batch));
-        (self.fetch_position, self.last_fetched_epoch) = match last {
-            Some(last) => (last.next_position, last.leader_epoch),
-            None => (self.acked_position, self.acked_epoch),
+        (self.fetch_position, self.fetched) = match last {
+            Some(last) => (last.next_position, self.lasting(last.source)),
+            None => (self.acked_position, self.acked),
         };
         self.epochs.cut(self.fetch_position);
     }
@@ -151,8 +165,13 @@ impl PartitionReplicator {
     /// A fetch that asked for this partition was answered, and did not refuse it.
     pub fn handle_source_well(&mut self) {
         self.source_trouble.clear();
-        self.is_validated = true;
+        self.is_validated |= self.fetched.mark.is_none();
         self.out_of_range = 0;
+    }
+
+    /// A broker that was away may have come back with a shorter log, and has other records before anybody looks.
+    fn doubt_source(&mut self) {
+        self.is_validated &= self.fetched.mark.is_none();
     }
 
     /// A fetch for this partition came to nothing.
@@ -160,6 +179,7 @@ impl PartitionReplicator {
         if self.needs_source() {
             self.source_trouble.note(now, cause);
         }
+        self.doubt_source();
     }
 
     /// Takes a partition's error in a fetch response; says what has to be found out before the next try.
@@ -167,9 +187,11 @@ impl PartitionReplicator {
         self.fetch_failures += 1;
         self.fetch_retry_at = Some(now + backoff(self.fetch_failures));
         self.source_trouble.note(now, code.name());
+        self.doubt_source();
         match code {
             ErrorCode::OffsetOutOfRange => {
-                self.out_of_range += 1;
+                // Retention may have taken the batch before.
+                self.out_of_range += u32::from(self.unverified().is_none());
                 Some(FetchTrouble::OutOfRange)
             }
             ErrorCode::TopicAuthorizationFailed => {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::offsets::{OffsetPair, Segment, SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
 use crate::record::HEADER_LEN;
-use crate::replication::epochs::EpochHistory;
+use crate::replication::epochs::{BatchMark, EpochHistory};
 use crate::replication::forgetting::WallClock;
 use crate::replication::ledger::{Checkpoint, LedgerKey, OwnerId, SegmentName};
 use crate::replication::recovery::Beginning;
@@ -43,6 +43,8 @@ pub struct PartitionStart {
     pub position: SourceOffset,
     /// The leader epoch of the last batch below `position`, or -1.
     pub leader_epoch: i32,
+    /// That batch.
+    pub mark: Option<BatchMark>,
     /// Of what was copied so far.
     pub epochs: EpochHistory,
     /// Just past what the target has acknowledged, or where its log ends if nothing was copied so far.

@@ -36,7 +36,7 @@ pub use self::messages::{
     Progress,
 };
 use self::trouble::Trouble;
-use super::epochs::EpochHistory;
+use super::epochs::{BatchMark, Before, EpochHistory};
 use super::ledger::{LedgerKey, SegmentName};
 use super::prepare::PreparedBatch;
 use super::recovery::{Beginning, FenceReason};
@@ -103,10 +103,10 @@ pub struct PartitionReplicator {
     sending_stopped: bool,
 
     fetch_position: SourceOffset,
-    last_fetched_epoch: i32,
+    fetched: Before,
     /// Of all that was fetched.
     epochs: EpochHistory,
-    /// A fetch from where the copy goes on was answered with what follows, so that the log is still the one that was copied.
+    /// The source has answered, since it was away last, from where the copy goes on: its log is the one that was copied.
     is_validated: bool,
     /// Answers in a row that the position, which is within the log, is out of its range.
     out_of_range: u32,
@@ -156,7 +156,7 @@ pub struct PartitionReplicator {
     target_trouble: Trouble,
 
     acked_position: SourceOffset,
-    acked_epoch: i32,
+    acked: Before,
     target_next: TargetOffset,
     open_segment: Segment,
     full_segments: Vec<Segment>,
@@ -171,6 +171,10 @@ impl PartitionReplicator {
     /// `stopped` where it is known before the start that the partition can't be copied.
     pub fn new(mut start: PartitionStart, stopped: Option<Stopped>) -> Self {
         let is_remembered = start.beginning == Beginning::Remembered;
+        let before = Before {
+            epoch: start.leader_epoch,
+            mark: start.mark,
+        };
         Self {
             phase: Phase::Recovering {
                 under_way: false,
@@ -179,7 +183,7 @@ impl PartitionReplicator {
             sending_stopped: stopped.is_some(),
             stopped,
             fetch_position: start.position,
-            last_fetched_epoch: start.leader_epoch,
+            fetched: before,
             epochs: std::mem::take(&mut start.epochs),
             is_validated: !is_remembered,
             out_of_range: 0,
@@ -214,7 +218,7 @@ impl PartitionReplicator {
             source_trouble: Trouble::default(),
             target_trouble: Trouble::default(),
             acked_position: start.position,
-            acked_epoch: start.leader_epoch,
+            acked: before,
             target_next: start.target_next,
             open_segment: std::mem::take(&mut start.segment),
             full_segments: Vec::new(),
@@ -255,7 +259,20 @@ impl PartitionReplicator {
 
     /// The leader epoch of the last batch fetched, or -1 (KIP-320).
     pub fn last_fetched_epoch(&self) -> i32 {
-        self.last_fetched_epoch
+        self.fetched.epoch
+    }
+
+    /// A cleaner changes batches.
+    fn lasting(&self, before: Before) -> Before {
+        Before {
+            mark: before.mark.filter(|_| !self.start.is_compacted),
+            ..before
+        }
+    }
+
+    /// The batch before, which the next fetch is to bring as well, so that it is seen to be there still.
+    pub fn unverified(&self) -> Option<BatchMark> {
+        self.lasting(self.fetched).mark.filter(|_| !self.is_validated)
     }
 
     /// Everything below is on the target or was skipped for good.
@@ -369,7 +386,7 @@ impl PartitionReplicator {
     fn advance_when_idle(&mut self) {
         if self.is_idle() && !self.sending_stopped {
             self.acked_position = self.fetch_position;
-            self.acked_epoch = self.last_fetched_epoch;
+            self.acked = self.fetched;
         }
         assert!(
             self.acked_position <= self.fetch_position,

@@ -253,7 +253,7 @@ impl PartitionReplicator {
             self.target_next = TargetOffset(base_offset.0 + batch.record_count());
             self.acked_sequence = sequence_after(sequence, batch.record_count());
             self.acked_position = batch.next_position;
-            self.acked_epoch = batch.leader_epoch;
+            self.acked = self.lasting(batch.source);
             self.acked_timestamp_ms = batch.header.max_timestamp();
         }
         self.advance_when_idle();

@@ -23,7 +23,7 @@ impl PartitionReplicator {
         self.asked_at = Some(now);
         Some(Known {
             position: self.acked_position,
-            leader_epoch: self.acked_epoch,
+            before: self.acked,
             target_next: self.target_next,
             producer_id: self.producer.0,
             producer_epoch: self.producer.1,
@@ -80,9 +80,9 @@ impl PartitionReplicator {
             self.close_segment();
             self.cut(recovered.position, recovered.target_next);
         }
-        self.fetch_position = recovered.position;
-        self.last_fetched_epoch = recovered.leader_epoch;
-        (self.acked_position, self.acked_epoch) = (recovered.position, recovered.leader_epoch);
+        let before = self.lasting(recovered.before);
+        (self.fetch_position, self.fetched) = (recovered.position, before);
+        (self.acked_position, self.acked) = (recovered.position, before);
         self.target_next = recovered.target_next;
         self.producer = (recovered.producer_id, recovered.producer_epoch);
         (self.next_sequence, self.acked_sequence) = (recovered.next_sequence, recovered.next_sequence);
@@ -141,7 +141,7 @@ impl PartitionReplicator {
         self.parted = None; // If so, the next fetch tells of it again.
         self.epochs.cut(position);
         self.acked_position = position;
-        (self.fetch_position, self.last_fetched_epoch) = (position, self.acked_epoch);
+        (self.fetch_position, self.fetched) = (position, self.acked);
         self.phase = Phase::Recovering {
             under_way: false,
             not_before,

@@ -6,7 +6,7 @@ use super::fetching::BELIEVED;
 use super::{Incident, OnChange, Parted, PartitionReplicator};
 use crate::offsets::SourceOffset;
 use crate::protocol::fetch_response::EpochEnd;
-use crate::replication::epochs::Truncation;
+use crate::replication::epochs::{Before, Truncation};
 use crate::replication::recovery::{Beginning, FenceReason};
 use crate::replication::stopped::Stopped;
 
@@ -17,13 +17,13 @@ impl PartitionReplicator {
         let position = self.fetch_position;
         let end = match truncation {
             Truncation::EpochEnds(end) => end,
-            // Of what epoch its last record is, the next fetch tells.
-            Truncation::LogEnds(end) => EpochEnd {
-                epoch: i32::MAX,
-                end_offset: end.0,
-            },
+            // A leader that can tell where epochs end had nothing to tell: within ours other records may have come.
+            Truncation::LogEnds(at) => {
+                self.stop_fetching(Stopped::SourceAltered { at, position });
+                return false;
+            }
             Truncation::EpochUnknown => EpochEnd {
-                epoch: self.last_fetched_epoch - 1,
+                epoch: self.fetched.epoch - 1,
                 end_offset: position.0,
             },
         };
@@ -45,6 +45,9 @@ impl PartitionReplicator {
             return false;
         }
         let position = self.fetch_position;
+        for before in [&mut self.fetched, &mut self.acked] {
+            before.mark = before.mark.filter(|mark| mark.base_offset >= log_start); // Retention takes it, too.
+        }
         if let Some(parted) = self.parted {
             if let Parted::Asking(at) = parted {
                 self.start.end = self.start.end.map(|end| end.min(log_end));
@@ -73,7 +76,7 @@ impl PartitionReplicator {
             self.incidents.push(Incident::Shortened(log_end, end));
             self.start.end = Some(log_end);
             self.advance_when_idle();
-        } else if self.out_of_range >= BELIEVED && self.last_fetched_epoch >= 0 {
+        } else if self.out_of_range >= BELIEVED && self.fetched.epoch >= 0 {
             self.out_of_range = 0;
             return self.handle_truncated(Truncation::EpochUnknown);
         }
@@ -105,7 +108,7 @@ impl PartitionReplicator {
             self.must_fence = Some(FenceReason::SourceEpoch);
             return self.recover_from(self.acked_position, None);
         }
-        (self.fetch_position, self.last_fetched_epoch) = (self.acked_position, self.acked_epoch);
+        (self.fetch_position, self.fetched) = (self.acked_position, self.acked);
         self.epochs.cut(self.fetch_position);
     }
 
@@ -125,7 +128,10 @@ impl PartitionReplicator {
         self.beginning = Beginning::Restart;
         self.is_recreated = false;
         self.epochs.cut(position);
-        self.acked_epoch = self.epochs.last_epoch();
+        self.acked = Before {
+            epoch: self.epochs.last_epoch(),
+            mark: None,
+        };
         self.recover_from(position, not_before);
     }
 }
@@ -139,7 +145,7 @@ mod tests {
         acked, as_known, feed, fetched, log, lost, remembered, run, send_all, sequences, start_of_time, started,
     };
     use crate::replication::partition::{PartitionStart, Policies};
-    use crate::replication::prepare::Prepared;
+    use crate::replication::prepare::{PrepareError, Prepared};
     use crate::replication::recovery::Recovered;
 
     /// A partition that is to go on with what the source has, up to offset 1000.
@@ -195,7 +201,7 @@ mod tests {
         assert!(partition.handle_truncated(ends(4, 6)));
         partition.handle_source_range(now, SourceOffset(0), SourceOffset(8));
         let known = partition.poll_recovery(now).expect("due");
-        assert_eq!((known.position, known.leader_epoch), (SourceOffset(2), 3));
+        assert_eq!((known.position, known.before.epoch), (SourceOffset(2), 3));
         let lost = Incident::Truncated(SourceOffset(2), SourceOffset(6));
         assert_eq!(partition.take_incidents(), [lost]);
     }
@@ -322,6 +328,33 @@ mod tests {
         partition.handle_source_range(now, SourceOffset(0), SourceOffset(5));
         let known = partition.poll_recovery(now).expect("due");
         assert_eq!(known.must_fence, Some(FenceReason::SourceEpoch));
+    }
+
+    #[test]
+    fn another_batch_in_the_place_of_the_last_one_stops_the_partition() {
+        let now = start_of_time();
+        let mut start = remembered(1000);
+        start.is_compacted = false;
+        let mut partition = started(start);
+        partition.handle_source_well();
+        partition.handle_fetched(now, fetched(0, 1), log(1000));
+        assert_eq!(partition.unverified(), None, "the source was never away");
+        partition.handle_fetch_failed(now, "gone");
+        partition.handle_source_well();
+        let mark = partition.unverified().expect("it was away");
+        assert_eq!(mark.base_offset, SourceOffset(0));
+        let mut same = fetched(2, 1);
+        same.is_verified = true;
+        partition.handle_fetched(now, same, log(1000));
+        assert_eq!(partition.unverified(), None);
+
+        partition.handle_fetch_failed(now, "gone");
+        let mut other = fetched(4, 0);
+        other.damage = Some(PrepareError::Altered { base_offset: 2 });
+        partition.handle_fetched(now, other, log(1000));
+        let (at, position) = (SourceOffset(2), SourceOffset(4));
+        let stopped = partition.stopped().expect("stopped").to_string();
+        assert_eq!(stopped, Stopped::SourceAltered { at, position }.to_string());
     }
 
     #[test]

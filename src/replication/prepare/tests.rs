@@ -43,6 +43,7 @@ fn fetched(records: Bytes, aborted: Vec<AbortedTransaction>) -> FetchedRecords {
         records,
         aborted,
         high_watermark: 100,
+        before: None,
     }
 }
 
@@ -76,6 +77,45 @@ fn aborted_data_and_markers_are_skipped_and_the_rest_is_not() {
     let prepared = run(&log, &[(ONE, 0)], context(0));
     assert_eq!(starts(&prepared), [2, 4, 6]);
     assert_eq!((prepared.next_position, prepared.skipped), (SourceOffset(8), 4));
+}
+
+/// From offset 2 on, after `before`.
+fn run_after(before: &Bytes, log: &[Bytes], aborted: Vec<AbortedTransaction>) -> Prepared {
+    let mut fetched = fetched(log.concat().into(), aborted);
+    fetched.before = before_next(&BatchHeader::parse(before).expect("a batch")).mark;
+    let hold = Arc::new(Budget::new(1).try_reserve(1).expect("free"));
+    prepare(fetched, context(2), &hold)
+}
+
+#[test]
+fn the_batch_before_counts_for_transactions_only() {
+    let before = marker(1, ONE, ControlType::Abort);
+    let aborted = AbortedTransaction {
+        producer_id: ONE,
+        first_offset: 0,
+    };
+    let log = [
+        before.clone(),
+        batch(2, &[0], Some(ONE)),
+        marker(3, ONE, ControlType::Commit),
+    ];
+    let prepared = run_after(&before, &log, vec![aborted]);
+    assert_eq!(starts(&prepared), [2], "of the producer's next transaction");
+    assert_eq!((prepared.is_verified, prepared.skipped), (true, 1));
+}
+
+#[test]
+fn another_batch_in_the_place_of_the_one_before_is_noticed() {
+    let before = batch(0, &[0, 1], None);
+    let other = batch(0, &[0, 1], Some(ONE));
+    let prepared = run_after(&before, &[other, batch(2, &[0], None)], Vec::new());
+    assert!(matches!(
+        prepared.damage,
+        Some(PrepareError::Altered { base_offset: 0 })
+    ));
+    assert!(prepared.batches.is_empty() && !prepared.is_verified);
+    let prepared = run_after(&before, &[batch(2, &[0], None)], Vec::new());
+    assert!(matches!(prepared.damage, Some(PrepareError::Altered { .. })));
 }
 
 #[test]

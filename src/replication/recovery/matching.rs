@@ -11,6 +11,7 @@ use super::tail::WithTime;
 use super::walk::source_ranges;
 use crate::offsets::{Run, SourceOffset, TargetOffset};
 use crate::record::{DecodeLimits, Decoded, Record, RecordError, decode_payload};
+use crate::replication::epochs::Before;
 use crate::replication::prepare::PreparedBatch;
 
 /// What a record is told by.
@@ -40,7 +41,7 @@ pub struct Matching<'a> {
     with_time: WithTime,
     /// Records of the source that may still have been sent.
     remaining: i64,
-    last: Option<(SourceOffset, i32)>,
+    last: Option<(SourceOffset, Before)>,
     walked_to: SourceOffset,
     mismatch: bool,
     runs: Vec<Run>,
@@ -50,7 +51,7 @@ pub struct Matching<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Match {
     /// The copy has come to this source offset; the leader epoch is of the batch before it.
-    Found { position: SourceOffset, leader_epoch: i32 },
+    Found { position: SourceOffset, before: Before },
     /// Of records that lie on the target the last so many were not found. All below `from` were; the copy may have come as
     /// far as `to`.
     Lost {
@@ -111,7 +112,7 @@ impl<'a> Matching<'a> {
                 for offset in start.0..start.0 + count {
                     let Some(record) = records.next() else { break };
                     let found = fingerprint(&decoded, &record?, self.with_time)?;
-                    self.take_record(SourceOffset(offset), batch.leader_epoch, found);
+                    self.take_record(SourceOffset(offset), batch.source, found);
                     if self.is_done() {
                         return Ok(());
                     }
@@ -121,7 +122,7 @@ impl<'a> Matching<'a> {
         Ok(())
     }
 
-    fn take_record(&mut self, offset: SourceOffset, leader_epoch: i32, found: Fingerprint) {
+    fn take_record(&mut self, offset: SourceOffset, before: Before, found: Fingerprint) {
         self.remaining -= 1;
         self.walked_to = SourceOffset(offset.0 + 1);
         let place = match self.missing {
@@ -138,7 +139,7 @@ impl<'a> Matching<'a> {
         };
         if let Some(place) = place {
             self.next = place + 1;
-            self.last = Some((offset, leader_epoch));
+            self.last = Some((offset, before));
             self.push(offset, self.target[place].1);
         }
     }
@@ -155,16 +156,16 @@ impl<'a> Matching<'a> {
     }
 
     /// The runs that were found, and where the copy goes on: behind the last record that both sides have.
-    pub fn finish(self, position: SourceOffset, leader_epoch: i32) -> (Vec<Run>, Match) {
+    pub fn finish(self, position: SourceOffset, before: Before) -> (Vec<Run>, Match) {
         let is_whole = self.next == self.target.len();
         // A cleaner may have taken the source's copy of our last records, but not of all of them.
         let is_found = is_whole || (self.missing == Missing::Anywhere && self.last.is_some());
         let found = match (is_found, self.last) {
-            (true, Some((offset, leader_epoch))) => Match::Found {
+            (true, Some((offset, before))) => Match::Found {
                 position: SourceOffset(offset.0 + 1),
-                leader_epoch,
+                before,
             },
-            (true, None) => Match::Found { position, leader_epoch },
+            (true, None) => Match::Found { position, before },
             (false, last) => {
                 let from = last.map_or(position, |(offset, _)| SourceOffset(offset.0 + 1));
                 Match::Lost {
@@ -199,7 +200,7 @@ mod tests {
             payload: bytes.slice(HEADER_LEN..),
             source_offsets: SourceOffsets::From(SourceOffset(start)),
             next_position: SourceOffset(start + letters.len() as i64),
-            leader_epoch: 2,
+            source: Before { epoch: 2, mark: None },
             copied: Copied::Patched,
             hold: Arc::new(Reservation::none()),
         }
@@ -226,7 +227,7 @@ mod tests {
     ) -> (Vec<Run>, Match) {
         let mut matching = Matching::new(target, sent, missing, WithTime(true));
         matching.take(batches).unwrap();
-        matching.finish(SourceOffset(100), 1)
+        matching.finish(SourceOffset(100), Before { epoch: 1, mark: None })
     }
 
     fn run(source: i64, target: i64, count: i64) -> Run {
@@ -240,7 +241,7 @@ mod tests {
     fn found(position: i64) -> Match {
         Match::Found {
             position: SourceOffset(position),
-            leader_epoch: 2,
+            before: Before { epoch: 2, mark: None },
         }
     }
 
@@ -271,7 +272,7 @@ mod tests {
             end,
             Match::Found {
                 position: SourceOffset(100),
-                leader_epoch: 1
+                before: Before { epoch: 1, mark: None }
             }
         );
         assert_eq!(runs, []);

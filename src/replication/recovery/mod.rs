@@ -18,7 +18,7 @@ pub mod matching;
 pub mod tail;
 pub mod walk;
 
-use super::epochs::EpochStart;
+use super::epochs::{Before, EpochStart};
 use crate::offsets::{Run, SourceOffset, TargetOffset};
 
 /// Further than this no leader can be ahead of a checkpoint: half the range of sequence numbers.
@@ -29,7 +29,7 @@ const MAX_AHEAD: i32 = 1 << 30;
 pub struct Known {
     /// Everything below is on the target, or was skipped for good.
     pub position: SourceOffset,
-    pub leader_epoch: i32,
+    pub before: Before,
     /// Just past the last record that the target acknowledged.
     pub target_next: TargetOffset,
     /// The mapping's id and epoch, and the sequence number of the record at `position`.
@@ -157,7 +157,7 @@ pub fn decide(known: &Known, situation: &Situation) -> Takeover {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
     pub position: SourceOffset,
-    pub leader_epoch: i32,
+    pub before: Before,
     pub target_next: TargetOffset,
     pub producer_id: i64,
     pub producer_epoch: i16,
@@ -182,7 +182,7 @@ impl Recovered {
     pub fn as_known(known: &Known, is_known_to_leader: bool) -> Self {
         Self {
             position: known.position,
-            leader_epoch: known.leader_epoch,
+            before: known.before,
             target_next: known.target_next,
             producer_id: known.producer_id,
             producer_epoch: known.producer_epoch,
@@ -209,7 +209,7 @@ mod tests {
 
     const KNOWN: Known = Known {
         position: SourceOffset(100),
-        leader_epoch: 3,
+        before: Before { epoch: 3, mark: None },
         target_next: TargetOffset(90),
         producer_id: 7,
         producer_epoch: 1,

@@ -2,6 +2,7 @@
 
 use crate::offsets::{Run, SourceOffset, TargetOffset};
 use crate::record::OffsetRange;
+use crate::replication::epochs::Before;
 use crate::replication::prepare::{PreparedBatch, SourceOffsets};
 
 /// A stretch of the records that the target has from the checkpoint on.
@@ -17,7 +18,7 @@ pub struct Stretch {
 #[derive(Debug)]
 pub struct SourceWalk {
     position: SourceOffset,
-    leader_epoch: i32,
+    before: Before,
     /// What was counted was written under a newer epoch than the checkpoint knows.
     is_newer: bool,
     remaining: i64,
@@ -25,10 +26,10 @@ pub struct SourceWalk {
 }
 
 impl SourceWalk {
-    pub fn new(position: SourceOffset, leader_epoch: i32, records: i32) -> Self {
+    pub fn new(position: SourceOffset, before: Before, records: i32) -> Self {
         Self {
             position,
-            leader_epoch,
+            before,
             is_newer: false,
             remaining: records.into(),
             walked: Vec::new(),
@@ -44,9 +45,9 @@ impl SourceWalk {
         self.position
     }
 
-    /// Of all that was counted.
-    pub fn leader_epoch(&self) -> i32 {
-        self.leader_epoch
+    /// The last batch counted.
+    pub fn before(&self) -> Before {
+        self.before
     }
 
     /// Something was counted that may have come later, in the place of what was sent (KIP-101: only under a newer epoch).
@@ -70,7 +71,8 @@ impl SourceWalk {
             if whole {
                 self.position = batch.next_position;
             }
-            self.is_newer |= batch.leader_epoch > self.leader_epoch;
+            self.is_newer |= batch.source.epoch > self.before.epoch;
+            self.before = batch.source;
         }
     }
 
@@ -177,7 +179,7 @@ mod tests {
                     .collect(),
             ),
             next_position: SourceOffset(next_position),
-            leader_epoch: 4,
+            source: Before { epoch: 4, mark: None },
             copied: Copied::Patched,
             hold: Arc::new(Reservation::none()),
         }
@@ -201,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_walk_ends_behind_the_last_record_counted() {
-        let mut walk = SourceWalk::new(SourceOffset(10), 3, 7);
+        let mut walk = SourceWalk::new(SourceOffset(10), Before { epoch: 3, mark: None }, 7);
         walk.take(&[batch(&[(10, 3)], 14), batch(&[(14, 2), (20, 5)], 30)]);
         assert!(walk.is_done());
         assert_eq!(walk.position(), SourceOffset(22));
@@ -214,14 +216,14 @@ mod tests {
 
     #[test]
     fn a_walk_that_ends_with_a_batch_passes_what_follows_in_it() {
-        let mut walk = SourceWalk::new(SourceOffset(10), 3, 3);
+        let mut walk = SourceWalk::new(SourceOffset(10), Before { epoch: 3, mark: None }, 3);
         walk.take(&[batch(&[(10, 3)], 14), batch(&[(14, 2)], 16)]);
         assert_eq!(walk.position(), SourceOffset(14));
     }
 
     #[test]
     fn gaps_on_the_target_part_runs() {
-        let mut walk = SourceWalk::new(SourceOffset(0), -1, 10);
+        let mut walk = SourceWalk::new(SourceOffset(0), Before { epoch: -1, mark: None }, 10);
         walk.take(&[batch(&[(0, 10)], 10)]);
         assert_eq!(
             walk.runs(&[stretch(0, 50, 4), stretch(4, 60, 6)]),
@@ -236,7 +238,7 @@ mod tests {
 
     #[test]
     fn records_that_no_stretch_has_are_missing() {
-        let mut walk = SourceWalk::new(SourceOffset(0), -1, 6);
+        let mut walk = SourceWalk::new(SourceOffset(0), Before { epoch: -1, mark: None }, 6);
         walk.take(&[batch(&[(0, 2), (5, 2)], 8), batch(&[(8, 2)], 10)]);
         let missing = |stretches: &[Stretch]| walk.missing(stretches).map(|(from, to)| (from.0, to.0));
         assert_eq!(missing(&[stretch(0, 10, 3), stretch(3, 20, 3)]), None);
@@ -248,7 +250,7 @@ mod tests {
 
     #[test]
     fn gaps_on_both_sides_part_runs() {
-        let mut walk = SourceWalk::new(SourceOffset(0), -1, 6);
+        let mut walk = SourceWalk::new(SourceOffset(0), Before { epoch: -1, mark: None }, 6);
         walk.take(&[batch(&[(0, 2), (5, 2)], 8), batch(&[(8, 2)], 10)]);
         assert_eq!(
             walk.runs(&[stretch(0, 10, 3), stretch(3, 20, 3)]),

@@ -57,6 +57,12 @@ impl Cluster {
         })
     }
 
+    /// The same under the same leader epoch, as a broker does that has lost its power, and is back before anybody has missed it
+    /// (before Kafka 4).
+    pub fn lose_tail(&mut self, topic: &str, partition: i32, offset: i64) -> Result<(), NoSuchPartition> {
+        self.change(topic, partition, |partition, _| partition.log.truncate_to(offset))
+    }
+
     /// Runs the cleaner over all that may be cleaned, whatever the topic's policy says.
     pub fn compact(&mut self, topic: &str, partition: i32) -> Result<(), NoSuchPartition> {
         let now_ms = self.now_ms;

@@ -126,6 +126,7 @@ pub(super) fn flow_partitions(
                 target_topic_id: survey.target_id(&target_name),
                 position,
                 leader_epoch: begin.leader_epoch,
+                mark: None,
                 epochs: EpochHistory::default(),
                 target_next,
                 end: (!request.follow).then_some(SourceOffset(stable.offset)),
@@ -182,6 +183,7 @@ fn resume(start: &mut PartitionStart, remembered: Remembered) -> Option<Stopped>
     start.beginning = Beginning::Remembered;
     start.position = position;
     start.leader_epoch = checkpoint.source_leader_epoch;
+    start.mark = checkpoint.source_mark;
     start.epochs = checkpoint.source_epochs;
     start.target_next = checkpoint.target_next;
     start.flow_start = checkpoint.start;
@@ -211,7 +213,8 @@ fn resume(start: &mut PartitionStart, remembered: Remembered) -> Option<Stopped>
              goes on with the new one"
         );
         start.beginning = Beginning::Restart;
-        (start.position, start.leader_epoch, start.epochs) = (SourceOffset(0), -1, EpochHistory::default());
+        (start.position, start.leader_epoch) = (SourceOffset(0), -1);
+        (start.mark, start.epochs) = (None, EpochHistory::default());
         None
     } else {
         None

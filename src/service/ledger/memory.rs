@@ -268,6 +268,7 @@ mod tests {
                 start: zero,
                 source_position: SourceOffset(position),
                 source_leader_epoch: -1,
+                source_mark: None,
                 source_epochs: EpochHistory::default(),
                 target_next: TargetOffset(position),
                 producer_id: 1,

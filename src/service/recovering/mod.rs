@@ -17,6 +17,7 @@ use super::routes::Routes;
 use crate::cluster::{Cluster, ClusterError, Isolation, OffsetSpec};
 use crate::offsets::{SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
+use crate::replication::epochs::Before;
 use crate::replication::flow::{Event, RecoverJob, RecoveryFailure};
 use crate::replication::ledger::{LaneRecord, LedgerRecord, lane_transactional_id};
 use crate::replication::recovery::matching::Match;
@@ -335,14 +336,14 @@ impl Recovering {
             }
         }
         let tail = self.match_tail(case, target_next, fenced.producer.0).await?;
-        let (position, leader_epoch, perhaps_repeated, orphans) = match tail.found {
-            Match::Found { position, leader_epoch } => (position, leader_epoch, None, 0),
-            Match::Lost { from, records, .. } if tail.is_cut_back => (from, -1, None, records),
-            Match::Lost { from, to, .. } => (from, -1, Some((from, to)), 0),
+        let (position, before, perhaps_repeated, orphans) = match tail.found {
+            Match::Found { position, before } => (position, before, None, 0),
+            Match::Lost { from, records, .. } if tail.is_cut_back => (from, Before::UNKNOWN, None, records),
+            Match::Lost { from, to, .. } => (from, Before::UNKNOWN, Some((from, to)), 0),
         };
         Ok(Recovered {
             position,
-            leader_epoch,
+            before,
             runs: tail.runs,
             perhaps_repeated,
             orphans,

@@ -44,9 +44,9 @@ impl Recovering {
             }],
             false => self.stretches(*index, known, written).await?,
         };
-        let mut walk = SourceWalk::new(known.position, known.leader_epoch, written);
+        let mut walk = SourceWalk::new(known.position, known.before, written);
         let mut source = self.source_reader(*index);
-        let (mut empty, mut epoch, mut epochs) = (0, known.leader_epoch, Vec::new());
+        let (mut empty, mut epoch, mut epochs) = (0, known.before.epoch, Vec::new());
         while !walk.is_done() {
             let read = source.next(walk.position(), epoch, known).await?;
             epoch = read.leader_epoch().unwrap_or(epoch);
@@ -69,7 +69,7 @@ impl Recovering {
             .map_or(known.target_next, |last| TargetOffset(last.target_start.0 + last.count));
         Ok(Some(Recovered {
             position: walk.position(),
-            leader_epoch: walk.leader_epoch(),
+            before: walk.before(),
             target_next,
             next_sequence: known.next_sequence.wrapping_add(written) & i32::MAX,
             runs: walk.runs(&stretches),
@@ -139,7 +139,7 @@ impl Recovering {
             false => Missing::None,
         };
         let mut matching = Matching::new(tail.records(), sent, missing, with_time);
-        let (mut position, mut epoch) = (known.position.max(situation.source_log_start), known.leader_epoch);
+        let (mut position, mut epoch) = (known.position.max(situation.source_log_start), known.before.epoch);
         let mut source = self.source_reader(*index);
         let (mut empty, mut epochs) = (0, Vec::new());
         // A source that has less than was sent shows it by having no more.
@@ -151,8 +151,8 @@ impl Recovering {
             epochs.extend(read.epochs);
         }
         // Within an epoch a log only grows: what is not there any more made room for another, or for nothing.
-        let is_another = epoch > known.leader_epoch || empty == MAX_EMPTY;
-        let (runs, found) = matching.finish(known.position, known.leader_epoch);
+        let is_another = epoch > known.before.epoch || empty == MAX_EMPTY;
+        let (runs, found) = matching.finish(known.position, known.before);
         // What is gone as a whole may have been taken by a cleaner, or by retention.
         let may_be_cleaned = match missing {
             Missing::None => false,
@@ -240,7 +240,9 @@ impl SourceReader {
         let fetched = match self.reader.fetch(position.0, leader_epoch).await {
             Ok(fetched) => fetched,
             Err(error) if self.has_begun => return Err(later(&error)),
-            Err(ReadError::Diverged { end, .. }) => return Err(RecoveryFailure::Truncated(Truncation::EpochEnds(end))),
+            Err(ReadError::Diverged { end, leader_epoch, .. }) => {
+                return Err(RecoveryFailure::Truncated(Truncation::told(end, leader_epoch)));
+            }
             Err(ReadError::Refused {
                 code: ErrorCode::OffsetOutOfRange,
                 ..
@@ -256,6 +258,7 @@ impl SourceReader {
             } else {
                 fetched.high_watermark
             },
+            before: None,
         };
         let context = FateContext {
             start_offset: position.0,
