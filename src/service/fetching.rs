@@ -7,7 +7,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::routes::Routes;
-use crate::cluster::{Cluster, ClusterError, FetchOptions, FetchPartition, FetchSession, Isolation, Purpose, fetch};
+use crate::cluster::{
+    Cluster, ClusterError, Connection, FetchOptions, FetchPartition, FetchSession, Isolation, Purpose, fetch,
+};
 use crate::offsets::SourceOffset;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::fetch_response::FetchedPartition;
@@ -33,10 +35,12 @@ pub(super) async fn run_slot(
     events: mpsc::Sender<Event>,
 ) {
     let mut session = FetchSession::default();
+    let mut connection = None;
     while let Some(job) = jobs.recv().await {
-        let event = match run_job(slot, &source, &routes, &mut session, job).await {
+        let event = match run_job(slot, &source, &routes, (&mut connection, &mut session), job).await {
             Ok(event) => event,
             Err(error) => {
+                connection = None;
                 tracing::warn!(broker = slot.broker, error = %chain(&error), "fetch failed, trying again");
                 Event::FetchFailed {
                     slot,
@@ -54,12 +58,18 @@ async fn run_job(
     slot: Slot,
     source: &Cluster,
     routes: &Routes,
-    session: &mut FetchSession,
+    (before, session): (&mut Option<Connection>, &mut FetchSession),
     mut job: FetchJob,
 ) -> Result<Event, ClusterError> {
     let connection = source
         .connection(slot.broker, Purpose::Fetch(usize::from(slot.connection)))
         .await?;
+    let before = before.replace(connection.clone());
+    if before.is_some_and(|before| !before.is(&connection)) {
+        // The broker was away between two fetches: whoever asks is to know.
+        let cause = "the connection was lost, and made again".to_owned();
+        return Ok(Event::FetchFailed { slot, cause });
+    }
     let wanted: Vec<FetchPartition> = job
         .partitions
         .iter()
