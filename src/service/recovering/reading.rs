@@ -9,10 +9,10 @@ use crate::cluster::{Cluster, Isolation};
 use crate::offsets::{Run, SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
 use crate::replication::budget::Reservation;
-use crate::replication::epochs::{EpochStart, Truncation};
+use crate::replication::epochs::{BatchMark, EpochStart, Truncation};
 use crate::replication::fate::FateContext;
 use crate::replication::flow::RecoveryFailure;
-use crate::replication::prepare::{FetchedRecords, PreparedBatch, prepare};
+use crate::replication::prepare::{FetchedRecords, PrepareError, PreparedBatch, prepare};
 use crate::replication::recovery::matching::{Match, Matching, Missing};
 use crate::replication::recovery::tail::{TargetTail, WithTime};
 use crate::replication::recovery::walk::{SourceWalk, Stretch};
@@ -45,7 +45,7 @@ impl Recovering {
             false => self.stretches(*index, known, written).await?,
         };
         let mut walk = SourceWalk::new(known.position, known.before, written);
-        let mut source = self.source_reader(*index);
+        let mut source = self.source_reader(case);
         let (mut empty, mut epoch, mut epochs) = (0, known.before.epoch, Vec::new());
         while !walk.is_done() {
             let read = source.next(walk.position(), epoch, known).await?;
@@ -140,7 +140,7 @@ impl Recovering {
         };
         let mut matching = Matching::new(tail.records(), sent, missing, with_time);
         let (mut position, mut epoch) = (known.position.max(situation.source_log_start), known.before.epoch);
-        let mut source = self.source_reader(*index);
+        let mut source = self.source_reader(case);
         let (mut empty, mut epochs) = (0, Vec::new());
         // A source that has less than was sent shows it by having no more.
         while !matching.is_done() && empty < MAX_EMPTY {
@@ -185,14 +185,16 @@ impl Recovering {
         Ok(())
     }
 
-    fn source_reader(&self, index: usize) -> SourceReader {
-        let route = self.routes.route(index);
+    fn source_reader(&self, case: &Case) -> SourceReader {
+        let route = self.routes.route(case.index);
+        let log_start = case.situation.source_log_start;
         let (topic, partition) = (Arc::clone(&route.topic), route.partition);
         SourceReader {
             source: self.source.clone(),
             topic: Arc::clone(&topic),
             partition,
             reader: PartitionReader::new(self.source.clone(), topic, partition, Isolation::ReadCommitted),
+            before: case.known.before.mark.filter(|mark| mark.base_offset >= log_start),
             has_begun: false,
         }
     }
@@ -213,6 +215,8 @@ struct SourceReader {
     topic: Arc<str>,
     partition: i32,
     reader: PartitionReader,
+    /// The batch before the checkpoint, where retention has left it.
+    before: Option<BatchMark>,
     /// Something was read, so that the log is the one that was copied.
     has_begun: bool,
 }
@@ -237,7 +241,9 @@ impl SourceReader {
         leader_epoch: i32,
         known: &Known,
     ) -> Result<SourceRead, RecoveryFailure> {
-        let fetched = match self.reader.fetch(position.0, leader_epoch).await {
+        let before = self.before.filter(|_| !self.has_begun);
+        let from = before.map_or(position, |before| before.base_offset);
+        let fetched = match self.reader.fetch(from.0, leader_epoch).await {
             Ok(fetched) => fetched,
             Err(error) if self.has_begun => return Err(later(&error)),
             Err(ReadError::Diverged { end, leader_epoch, .. }) => {
@@ -249,7 +255,6 @@ impl SourceReader {
             }) => return Err(self.out_of_range(position).await),
             Err(error) => return Err(later(&error)),
         };
-        self.has_begun = true;
         let records = FetchedRecords {
             records: fetched.records,
             aborted: fetched.aborted,
@@ -258,7 +263,7 @@ impl SourceReader {
             } else {
                 fetched.high_watermark
             },
-            before: None,
+            before,
         };
         let context = FateContext {
             start_offset: position.0,
@@ -266,7 +271,12 @@ impl SourceReader {
             keep_append_time: known.keeps_time,
         };
         let prepared = prepare(records, context, &Arc::new(Reservation::none()));
+        self.has_begun |= before.is_none() || prepared.is_verified;
         match prepared.damage {
+            Some(PrepareError::Altered { base_offset }) => Err(RecoveryFailure::Stop(Stopped::SourceAltered {
+                at: SourceOffset(base_offset),
+                position,
+            })),
             Some(damage) => Err(later(&damage)),
             None => Ok(SourceRead {
                 is_empty: prepared.next_position == position,
