@@ -82,6 +82,8 @@ enum Sent {
 enum Parted {
     /// How far it goes is being asked.
     Asking(SourceOffset),
+    /// It ends here within its epoch. That is where it parts if it has nothing below, which is being asked.
+    AskingForNothing(SourceOffset),
     /// What is on its way comes to its end first.
     Draining(SourceOffset),
 }

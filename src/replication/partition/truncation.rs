@@ -18,6 +18,10 @@ impl PartitionReplicator {
         let end = match truncation {
             Truncation::EpochEnds(end) => end,
             // A leader that can tell where epochs end had nothing to tell: within ours other records may have come.
+            Truncation::LogEnds(at) if self.start.policies.truncation == OnChange::Continue => {
+                self.parted = Some(Parted::AskingForNothing(at));
+                return true;
+            }
             Truncation::LogEnds(at) => {
                 self.stop_fetching(Stopped::SourceAltered { at, position });
                 return false;
@@ -49,9 +53,17 @@ impl PartitionReplicator {
             before.mark = before.mark.filter(|mark| mark.base_offset >= log_start); // Retention takes it, too.
         }
         if let Some(parted) = self.parted {
-            if let Parted::Asking(at) = parted {
-                self.start.end = self.start.end.map(|end| end.min(log_end));
-                self.drain_to(at);
+            match parted {
+                Parted::Asking(at) => {
+                    self.start.end = self.start.end.map(|end| end.min(log_end));
+                    self.drain_to(at);
+                }
+                Parted::AskingForNothing(at) if at <= log_start => {
+                    self.start.end = self.start.end.map(|end| end.min(log_end));
+                    self.drain_to(at);
+                }
+                Parted::AskingForNothing(at) => self.stop_fetching(Stopped::SourceAltered { at, position }),
+                Parted::Draining(_) => {}
             }
         } else if position < log_start && !self.is_alone {
             // What is gone may be on the target: an earlier owner's batches may have been under way when it was asked.
@@ -251,6 +263,23 @@ mod tests {
         assert!(partition.is_done());
         let lost = Incident::Shortened(SourceOffset(4), SourceOffset(10));
         assert_eq!(partition.take_incidents(), [lost]);
+    }
+
+    #[test]
+    fn a_log_that_ends_within_its_epoch_parts_there_only_if_it_has_nothing_else() {
+        let now = start_of_time();
+        for (log_start, goes_on) in [(0, false), (1, true)] {
+            let mut partition = continuing();
+            feed(&mut partition, now, 1);
+            send_all(&mut partition, now);
+            partition.handle_outcome(now, 0, acked(0));
+            assert!(partition.handle_truncated(Truncation::LogEnds(SourceOffset(1))));
+            assert!(!partition.wants_fetch(now, usize::MAX));
+            partition.handle_source_range(now, SourceOffset(log_start), SourceOffset(1));
+            assert_eq!(partition.stopped().is_none(), goes_on);
+            let lost = goes_on.then_some(Incident::Truncated(SourceOffset(1), SourceOffset(2)));
+            assert_eq!(partition.take_incidents().pop(), lost);
+        }
     }
 
     #[test]
