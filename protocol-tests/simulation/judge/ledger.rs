@@ -120,7 +120,7 @@ impl LedgerJudge {
         }
         for (key, judge) in partitions {
             let latest = self.checkpoints.get(key).and_then(BTreeMap::last_key_value);
-            let position = self.position(key);
+            let position = latest.map_or(0, |(_, known)| known.source_position.0);
             let known = judge.place_of_offset(position);
             if known < judge.arrived() {
                 return violation(
@@ -140,8 +140,10 @@ impl LedgerJudge {
         Ok(())
     }
 
-    pub(super) fn position(&self, key: &(String, i32)) -> i64 {
+    pub(super) fn position_of_last_owner(&self, key: &(String, i32)) -> i64 {
         let latest = self.checkpoints.get(key).and_then(BTreeMap::last_key_value);
+        let last = self.owners.values().map(|owner| owner.owner).max();
+        let latest = latest.filter(|(owner, _)| Some(**owner) == last);
         latest.map_or(0, |(_, known)| known.source_position.0)
     }
 

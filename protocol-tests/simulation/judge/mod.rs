@@ -104,9 +104,9 @@ impl Judge {
         self.partitions.iter()
     }
 
-    /// Up to which source offset the ledger knows of a copy.
+    /// Up to which source offset whoever has the flow now has said that it was copied.
     pub(crate) fn checkpointed(&self, topic: &str, partition: i32) -> i64 {
-        self.ledger.position(&(topic.to_owned(), partition))
+        self.ledger.position_of_last_owner(&(topic.to_owned(), partition))
     }
 
     /// Looks at what is new at the source.
