@@ -32,6 +32,7 @@ use kafka_protocol::protocol::{Encodable, StrBytes};
 use kferry::offsets::{OffsetPair, Run, Segment, SourceOffset, TargetOffset};
 use kferry::protocol::{ApiKey, frame};
 use kferry::record::{BatchBuilder, BatchOptions, Codec, ControlType, HEADER_LEN, control_batch};
+use kferry::replication::epochs::{BatchMark, EpochHistory, EpochStart};
 use kferry::replication::ledger::{Checkpoint, FlowRecord, LedgerRecord, OwnerId, OwnerRecord};
 use kferry_fuzz::{WALKED, choice};
 use libfuzzer_sys::fuzz_target;
@@ -263,6 +264,11 @@ fn ledger_records() -> Vec<Vec<u8>> {
         generation: 1,
         instance: 7,
     };
+    let mut source_epochs = EpochHistory::default();
+    source_epochs.take(EpochStart {
+        epoch: 3,
+        start: SourceOffset(0),
+    });
     let checkpoint = Checkpoint {
         target_topic: topic.clone(),
         source_topic_id: Uuid::from_u128(1),
@@ -273,6 +279,11 @@ fn ledger_records() -> Vec<Vec<u8>> {
         },
         source_position: SourceOffset(21),
         source_leader_epoch: 3,
+        source_mark: Some(BatchMark {
+            base_offset: SourceOffset(3),
+            crc: 7,
+        }),
+        source_epochs,
         target_next: TargetOffset(10),
         producer_id: 1000,
         producer_epoch: 4,
