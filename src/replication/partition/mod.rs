@@ -175,7 +175,7 @@ impl PartitionReplicator {
         let is_remembered = start.beginning == Beginning::Remembered;
         let before = Before {
             epoch: start.leader_epoch,
-            mark: start.mark,
+            mark: start.mark.filter(|_| !start.is_compacted),
         };
         Self {
             phase: Phase::Recovering {
@@ -274,7 +274,7 @@ impl PartitionReplicator {
 
     /// The batch before, which the next fetch is to bring as well, so that it is seen to be there still.
     pub fn unverified(&self) -> Option<BatchMark> {
-        self.lasting(self.fetched).mark.filter(|_| !self.is_validated)
+        self.fetched.mark.filter(|_| !self.is_validated)
     }
 
     /// Everything below is on the target or was skipped for good.

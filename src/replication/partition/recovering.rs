@@ -23,7 +23,7 @@ impl PartitionReplicator {
         self.asked_at = Some(now);
         Some(Known {
             position: self.acked_position,
-            before: self.lasting(self.acked),
+            before: self.acked,
             target_next: self.target_next,
             producer_id: self.producer.0,
             producer_epoch: self.producer.1,

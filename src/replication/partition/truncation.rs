@@ -153,6 +153,7 @@ mod tests {
     use super::*;
     use crate::offsets::{OffsetPair, TargetOffset};
     use crate::protocol::error_code::ErrorCode;
+    use crate::replication::epochs::BatchMark;
     use crate::replication::partition::tests::{
         acked, as_known, feed, fetched, log, lost, remembered, run, send_all, sequences, start_of_time, started,
     };
@@ -384,6 +385,20 @@ mod tests {
         let (at, position) = (SourceOffset(2), SourceOffset(4));
         let stopped = partition.stopped().expect("stopped").to_string();
         assert_eq!(stopped, Stopped::SourceAltered { at, position }.to_string());
+    }
+
+    #[test]
+    fn of_a_topic_that_is_compacted_now_no_batch_is_asked_for_again() {
+        let mut start = remembered(0);
+        start.mark = Some(BatchMark {
+            base_offset: SourceOffset(0),
+            crc: 7,
+        });
+        assert!(start.is_compacted);
+        let mut partition = started(start);
+        assert_eq!(partition.unverified(), None);
+        partition.handle_source_well();
+        assert!(partition.is_done());
     }
 
     #[test]
