@@ -37,17 +37,14 @@ impl FlowReplicator {
             self.handle_partition_fetch(now, index, fetch);
         }
         for index in asked.into_iter().filter(|index| !refused.contains(index)) {
-            let mut ask_range = false;
-            self.update(now, index, |replicator| {
+            self.update_and_ask(now, index, |replicator| {
                 replicator.handle_source_well();
-                match nothing {
-                    true => ask_range = replicator.handle_nothing_fetched(),
-                    false => replicator.handle_others_fetched(),
+                if nothing {
+                    return replicator.handle_nothing_fetched();
                 }
+                replicator.handle_others_fetched();
+                false
             });
-            if ask_range {
-                self.ask_range.push(index);
-            }
         }
     }
 
@@ -74,13 +71,7 @@ impl FlowReplicator {
                 self.lose_patience(now, index);
             }
             PartitionFetch::Truncated(truncation) => {
-                let mut ask_range = false;
-                self.update(now, index, |replicator| {
-                    ask_range = replicator.handle_truncated(truncation);
-                });
-                if ask_range {
-                    self.ask_range.push(index);
-                }
+                self.update_and_ask(now, index, |replicator| replicator.handle_truncated(truncation));
             }
         }
     }
@@ -123,13 +114,9 @@ impl FlowReplicator {
         let ranges: Vec<_> = ranges.filter(|(_, range)| held(range)).collect();
         for (index, range) in ranges {
             self.unconfirmed_ranges.remove(&index);
-            let mut ask_again = false;
-            self.update(now, index, |replicator| {
-                ask_again = replicator.handle_source_range(now, range.log_start, range.log_end);
+            self.update_and_ask(now, index, |replicator| {
+                replicator.handle_source_range(now, range.log_start, range.log_end)
             });
-            if ask_again {
-                self.ask_range.push(index);
-            }
         }
         if confirmed && !self.unconfirmed_ranges.is_empty() {
             self.ownership.ask(now);

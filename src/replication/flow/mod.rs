@@ -330,17 +330,16 @@ impl FlowReplicator {
 
     fn handle_recovered(&mut self, now: Instant, index: usize, outcome: Result<Recovered, RecoveryFailure>) {
         let mut records = 0;
-        let mut ask_range = false;
-        self.update(now, index, |replicator| match outcome {
-            Ok(recovered) => records = replicator.handle_recovered(now, recovered).records,
-            Err(RecoveryFailure::Later(cause)) => replicator.handle_recovery_failed(now, &cause),
-            Err(RecoveryFailure::Stop(reason)) => replicator.stop(reason),
-            Err(RecoveryFailure::Truncated(truncation)) => ask_range = replicator.handle_truncated(truncation),
+        self.update_and_ask(now, index, |replicator| {
+            match outcome {
+                Ok(recovered) => records = replicator.handle_recovered(now, recovered).records,
+                Err(RecoveryFailure::Later(cause)) => replicator.handle_recovery_failed(now, &cause),
+                Err(RecoveryFailure::Stop(reason)) => replicator.stop(reason),
+                Err(RecoveryFailure::Truncated(truncation)) => return replicator.handle_truncated(truncation),
+            }
+            false
         });
         self.totals.records += records;
-        if ask_range {
-            self.ask_range.push(index);
-        }
         self.lose_patience(now, index);
     }
 
@@ -407,6 +406,15 @@ impl FlowReplicator {
             self.rouse(index);
         }
         self.enqueue(now, index);
+    }
+
+    /// The same, of a change that says whether the range of the partition's log at the source has to be asked.
+    fn update_and_ask(&mut self, now: Instant, index: usize, change: impl FnOnce(&mut PartitionReplicator) -> bool) {
+        let mut asks = false;
+        self.update(now, index, |replicator| asks = change(replicator));
+        if asks {
+            self.ask_range.push(index);
+        }
     }
 
     /// The partition may want a fetch again.
