@@ -56,6 +56,17 @@ pub struct EpochEnd {
     pub end_offset: i64,
 }
 
+impl FetchedPartition {
+    /// Whatever lies at this offset or above is not replicated so far; `i64::MAX` where the broker does not know the high
+    /// watermark.
+    pub fn replicated_end(&self) -> i64 {
+        match self.high_watermark {
+            ..0 => i64::MAX,
+            known => known,
+        }
+    }
+}
+
 /// Scans the body of a response, which begins after the response header.
 pub fn scan(body: Bytes, version: i16) -> Result<FetchResponse, WireError> {
     versions::check_known(ApiKey::Fetch, version)?;

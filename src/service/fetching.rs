@@ -146,14 +146,11 @@ fn partition_fetch(fetched: FetchedPartition, asked: &WantedPartition, hold: &Ar
         );
         return PartitionFetch::Refused(fetched.error);
     }
+    let high_watermark = fetched.replicated_end();
     PartitionFetch::Records {
         log: SourceLog {
             last_stable_offset: SourceOffset(fetched.last_stable_offset),
-            high_watermark: SourceOffset(if fetched.high_watermark < 0 {
-                i64::MAX
-            } else {
-                fetched.high_watermark
-            }),
+            high_watermark: SourceOffset(high_watermark),
             // -1 where the broker does not say.
             log_start_offset: SourceOffset(fetched.log_start_offset.max(0)),
         },
@@ -161,12 +158,7 @@ fn partition_fetch(fetched: FetchedPartition, asked: &WantedPartition, hold: &Ar
             FetchedRecords {
                 records: fetched.records,
                 aborted: fetched.aborted,
-                // -1 where the broker does not know it.
-                high_watermark: if fetched.high_watermark < 0 {
-                    i64::MAX
-                } else {
-                    fetched.high_watermark
-                },
+                high_watermark,
                 before: asked.before,
             },
             asked.context,

@@ -121,7 +121,7 @@ impl PartitionReader {
                             leader_epoch: self.leader()?.1,
                         });
                     }
-                    (None, ErrorCode::None) => match check(fetched.records.clone(), fetched.high_watermark, offset) {
+                    (None, ErrorCode::None) => match check(fetched.records.clone(), fetched.replicated_end(), offset) {
                         Ok(()) => {
                             self.refusals = 0;
                             return Ok(fetched);
@@ -210,7 +210,7 @@ fn check(records: Bytes, high_watermark: i64, offset: i64) -> Result<(), Damage>
         let (base_offset, last_offset) = (batch.header.base_offset(), batch.header.last_offset());
         // The first batch may begin below the offset that was asked for.
         let is_behind = base_offset >= expected || (expected == offset && last_offset >= expected);
-        if !is_behind || (high_watermark >= 0 && last_offset >= high_watermark) {
+        if !is_behind || last_offset >= high_watermark {
             return Err(Damage::Misplaced {
                 base_offset,
                 last_offset,

@@ -12,7 +12,7 @@ use crate::replication::budget::Reservation;
 use crate::replication::epochs::{BatchMark, EpochStart, Truncation};
 use crate::replication::fate::FateContext;
 use crate::replication::flow::RecoveryFailure;
-use crate::replication::prepare::{FetchedRecords, PrepareError, PreparedBatch, prepare};
+use crate::replication::prepare::{FetchedRecords, PrepareError, Prepared, prepare};
 use crate::replication::recovery::matching::{Match, Matching, Missing};
 use crate::replication::recovery::tail::{TargetTail, WithTime};
 use crate::replication::recovery::walk::{SourceWalk, Stretch};
@@ -49,10 +49,10 @@ impl Recovering {
         let (mut empty, mut epoch, mut epochs) = (0, known.before.epoch, Vec::new());
         while !walk.is_done() {
             let read = source.next(walk.position(), epoch, known).await?;
-            epoch = read.leader_epoch().unwrap_or(epoch);
+            epoch = read.last_leader_epoch().unwrap_or(epoch);
             walk.take(&read.batches);
             walk.skip_to(read.next_position);
-            empty = if read.is_empty { empty + 1 } else { 0 };
+            empty = if read.is_empty() { empty + 1 } else { 0 };
             if empty == MAX_EMPTY || walk.is_newer() {
                 return Ok(None);
             }
@@ -146,8 +146,8 @@ impl Recovering {
         while !matching.is_done() && empty < MAX_EMPTY {
             let read = source.next(position, epoch, known).await?;
             matching.take(&read.batches).map_err(|error| later(&error))?;
-            (position, epoch) = (read.next_position, read.leader_epoch().unwrap_or(epoch));
-            empty = if read.is_empty { empty + 1 } else { 0 };
+            (position, epoch) = (read.next_position, read.last_leader_epoch().unwrap_or(epoch));
+            empty = if read.is_empty() { empty + 1 } else { 0 };
             epochs.extend(read.epochs);
         }
         // Within an epoch a log only grows: what is not there any more made room for another, or for nothing.
@@ -221,26 +221,13 @@ struct SourceReader {
     has_begun: bool,
 }
 
-struct SourceRead {
-    batches: Vec<PreparedBatch>,
-    next_position: SourceOffset,
-    epochs: Vec<EpochStart>,
-    is_empty: bool,
-}
-
-impl SourceRead {
-    fn leader_epoch(&self) -> Option<i32> {
-        self.epochs.last().map(|last| last.epoch)
-    }
-}
-
 impl SourceReader {
     async fn next(
         &mut self,
         position: SourceOffset,
         leader_epoch: i32,
         known: &Known,
-    ) -> Result<SourceRead, RecoveryFailure> {
+    ) -> Result<Prepared, RecoveryFailure> {
         let before = self.before.filter(|_| !self.has_begun);
         let from = before.map_or(position, |before| before.base_offset);
         let fetched = match self.reader.fetch(from.0, leader_epoch).await {
@@ -255,14 +242,11 @@ impl SourceReader {
             }) => return Err(self.out_of_range(position).await),
             Err(error) => return Err(later(&error)),
         };
+        let high_watermark = fetched.replicated_end();
         let records = FetchedRecords {
             records: fetched.records,
             aborted: fetched.aborted,
-            high_watermark: if fetched.high_watermark < 0 {
-                i64::MAX
-            } else {
-                fetched.high_watermark
-            },
+            high_watermark,
             before,
         };
         let context = FateContext {
@@ -270,20 +254,15 @@ impl SourceReader {
             max_batch_bytes: usize::MAX,
             keep_append_time: known.keeps_time,
         };
-        let prepared = prepare(records, context, &Arc::new(Reservation::none()));
+        let mut prepared = prepare(records, context, &Arc::new(Reservation::none()));
         self.has_begun |= before.is_none() || prepared.is_verified;
-        match prepared.damage {
+        match prepared.damage.take() {
             Some(PrepareError::Altered { base_offset }) => Err(RecoveryFailure::Stop(Stopped::SourceAltered {
                 at: SourceOffset(base_offset),
                 position,
             })),
             Some(damage) => Err(later(&damage)),
-            None => Ok(SourceRead {
-                is_empty: prepared.next_position == position,
-                batches: prepared.batches,
-                next_position: prepared.next_position,
-                epochs: prepared.epochs,
-            }),
+            None => Ok(prepared),
         }
     }
 
