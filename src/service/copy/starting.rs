@@ -14,9 +14,10 @@ use crate::replication::epochs::EpochHistory;
 use crate::replication::flow::FlowPartition;
 use crate::replication::forgetting::WallClock;
 use crate::replication::ledger::lane_of;
-use crate::replication::partition::{OnChange, PartitionStart};
+use crate::replication::partition::{Incident, OnChange, PartitionStart};
 use crate::replication::recovery::Beginning;
 use crate::replication::stopped::Stopped;
+use crate::service::incidents::announce;
 use crate::service::ledger::{LaneMemory, LedgerStore, Partitions, Remembered};
 use crate::service::topics::{all, batch_configs};
 
@@ -207,11 +208,7 @@ fn resume(start: &mut PartitionStart, remembered: Remembered) -> Option<Stopped>
         if start.policies.recreation == OnChange::Stop {
             return Some(Stopped::SourceRecreated);
         }
-        tracing::error!(
-            topic = %start.topic, partition = start.partition,
-            "the source's topic was deleted and created anew; the target holds the old one up to offset {position}, the copy \
-             goes on with the new one"
-        );
+        announce(&start.topic, start.partition, &Incident::Recreated(position));
         start.beginning = Beginning::Restart;
         (start.position, start.leader_epoch) = (SourceOffset(0), -1);
         (start.mark, start.epochs) = (None, EpochHistory::default());
