@@ -56,7 +56,7 @@ pub(crate) struct PartitionJudge {
     hole: Option<(i64, i64)>,
     /// Of records that are there twice: all copies but the last.
     older_copies: BTreeSet<(usize, i64)>,
-    pub(super) cut: CutBack,
+    cut: CutBack,
 }
 
 impl PartitionJudge {

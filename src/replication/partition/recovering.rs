@@ -132,6 +132,7 @@ impl PartitionReplicator {
         }
     }
 
+    /// The same, from a position on.
     pub(super) fn recover_from(&mut self, position: SourceOffset, not_before: Option<Instant>) {
         assert!(self.in_flight == 0, "what is in flight has its outcome first");
         self.unacked.clear();

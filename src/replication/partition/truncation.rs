@@ -54,16 +54,14 @@ impl PartitionReplicator {
         }
         if let Some(parted) = self.parted {
             match parted {
-                Parted::Asking(at) => {
-                    self.start.end = self.start.end.map(|end| end.min(log_end));
-                    self.drain_to(at);
-                }
-                Parted::AskingForNothing(at) if at <= log_start => {
-                    self.start.end = self.start.end.map(|end| end.min(log_end));
-                    self.drain_to(at);
-                }
-                Parted::AskingForNothing(at) => self.stop_fetching(Stopped::SourceAltered { at, position }),
                 Parted::Draining(_) => {}
+                Parted::AskingForNothing(at) if at > log_start => {
+                    self.stop_fetching(Stopped::SourceAltered { at, position });
+                }
+                Parted::Asking(at) | Parted::AskingForNothing(at) => {
+                    self.start.end = self.start.end.map(|end| end.min(log_end));
+                    self.drain_to(at);
+                }
             }
         } else if position < log_start && !self.is_alone {
             // What is gone may be on the target: an earlier owner's batches may have been under way when it was asked.
@@ -183,6 +181,13 @@ mod tests {
         prepared
     }
 
+    /// Batches by their base offsets and leader epochs.
+    fn feed_of(partition: &mut PartitionReplicator, now: Instant, batches: &[(i64, i32)]) {
+        for (base_offset, epoch) in batches {
+            partition.handle_fetched(now, records_of(*base_offset, *epoch), log(1000));
+        }
+    }
+
     #[test]
     fn what_the_source_still_has_goes_to_the_target_first() {
         let now = start_of_time();
@@ -204,9 +209,7 @@ mod tests {
     fn a_log_that_has_other_records_under_older_epochs_parts_where_ours_began() {
         let now = start_of_time();
         let mut partition = continuing();
-        for (base_offset, epoch) in [(0, 3), (2, 5), (4, 5)] {
-            partition.handle_fetched(now, records_of(base_offset, epoch), log(1000));
-        }
+        feed_of(&mut partition, now, &[(0, 3), (2, 5), (4, 5)]);
         for sequence in [0, 2, 4] {
             send_all(&mut partition, now);
             partition.handle_outcome(now, sequence, acked(i64::from(sequence)));
@@ -223,9 +226,7 @@ mod tests {
     fn a_truncated_source_stops_with_its_exact_range() {
         let now = start_of_time();
         let mut partition = started(remembered(1000));
-        for (base_offset, epoch) in [(0, 3), (2, 5)] {
-            partition.handle_fetched(now, records_of(base_offset, epoch), log(1000));
-        }
+        feed_of(&mut partition, now, &[(0, 3), (2, 5)]);
         assert!(!partition.handle_truncated(ends(3, 9)));
         let (position, end) = (SourceOffset(4), SourceOffset(2));
         let stopped = partition.stopped().expect("stopped").to_string();
@@ -236,9 +237,7 @@ mod tests {
     fn an_epoch_that_the_leader_does_not_know_is_believed_the_third_time() {
         let now = start_of_time();
         let mut partition = started(remembered(1000));
-        for (base_offset, epoch) in [(0, 3), (2, 5)] {
-            partition.handle_fetched(now, records_of(base_offset, epoch), log(1000));
-        }
+        feed_of(&mut partition, now, &[(0, 3), (2, 5)]);
         for _ in 0..BELIEVED {
             assert!(partition.stopped().is_none());
             partition.handle_fetch_refused(now, ErrorCode::OffsetOutOfRange);
