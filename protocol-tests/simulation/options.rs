@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use kferry::replication::coalesce::Coalescing;
 use kferry::replication::partition::OnChange;
 
 use crate::faults::FaultKind;
@@ -26,6 +27,7 @@ pub(crate) struct Options {
     pub(crate) active_ms: i64,
     pub(crate) follow: bool,
     pub(crate) memory: usize,
+    pub(crate) coalescing: Coalescing,
     /// What an operator wants where the source has lost what was copied. Once it has stopped, it is to go on.
     pub(crate) on_truncation: OnChange,
     pub(crate) delays: Delays,
@@ -68,6 +70,7 @@ impl Options {
             active_ms: random.scale(1_000..60_000),
             follow: random.chance(0.7),
             memory: random.pick(&[1 << 20, 16 << 20, 256 << 20]),
+            coalescing: random.pick(&[Coalescing::Auto, Coalescing::Auto, Coalescing::Never]),
             on_truncation: random.pick(&[OnChange::Stop, OnChange::Continue]),
             delays: Delays {
                 usual: (1, usual),

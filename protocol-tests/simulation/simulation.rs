@@ -432,7 +432,7 @@ impl Simulation {
         tell(|| format!("incarnation {number} starts"));
         let random = Random::new(self.seed, &format!("incarnation {number}"));
         let brokers = (self.source.brokers(), self.target.brokers());
-        let (follow, memory) = (self.options.follow, self.options.memory);
+        let (follow, memory, coalescing) = (self.options.follow, self.options.memory, self.options.coalescing);
         let request = |source: ClusterConfig, target: ClusterConfig, instance| CopyRequest {
             source,
             target,
@@ -448,6 +448,7 @@ impl Simulation {
             create: true,
             max_rate: None,
             memory,
+            coalescing,
             policies: Policies {
                 truncation: self.options.on_truncation,
                 ..Policies::default()

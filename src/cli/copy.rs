@@ -18,6 +18,7 @@ use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, progress};
 use crate::cluster::Side;
 use crate::config::{Patterns, size};
 use crate::reconcile::topics::TopicSelection;
+use crate::replication::coalesce::Coalescing;
 use crate::replication::partition::{OnChange, Policies};
 use crate::replication::stopped::Stopped;
 use crate::service::copy::{CopyError, CopyRequest, CopySummary, StartFrom, copy};
@@ -100,6 +101,10 @@ pub struct CopyArgs {
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = memory_size)]
     memory: u64,
 
+    /// auto: put small batches together where a backlog of them has built up; never: carry each as it is
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Coalesce::Auto)]
+    coalesce: Coalesce,
+
     /// best: the strongest that can be had; exactly-once: refuse to start where that cannot be had
     #[arg(long, value_enum, default_value_t = Guarantee::Best)]
     guarantee: Guarantee,
@@ -121,6 +126,12 @@ pub struct CopyArgs {
 enum Guarantee {
     Best,
     ExactlyOnce,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Coalesce {
+    Auto,
+    Never,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -266,6 +277,10 @@ fn request(args: &CopyArgs) -> anyhow::Result<CopyRequest> {
         create: !args.no_create,
         max_rate: args.max_rate,
         memory: usize::try_from(args.memory).context("--memory")?,
+        coalescing: match args.coalesce {
+            Coalesce::Auto => Coalescing::Auto,
+            Coalesce::Never => Coalescing::Never,
+        },
         policies: Policies {
             gap: args.on_gap.into(),
             truncation: args.on_truncation.into(),
@@ -289,7 +304,7 @@ fn report(flow: &FlowName, summary: &CopySummary, seconds: f64) -> Report {
         batches: Batches {
             patched: totals.patched,
             reencoded: totals.reencoded,
-            coalesced: 0,
+            coalesced: totals.coalesced,
             skipped: totals.skipped,
         },
         guarantee: match summary.weakness {

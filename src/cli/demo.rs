@@ -27,6 +27,7 @@ use super::{EXIT_DONE, EXIT_FAILED};
 use crate::cluster::{Cluster, ClusterConfig, Side};
 use crate::config::Patterns;
 use crate::reconcile::topics::TopicSelection;
+use crate::replication::coalesce::Coalescing;
 use crate::replication::partition::Policies;
 use crate::sandbox::core::log::Isolation;
 use crate::sandbox::core::{self, Settings};
@@ -169,6 +170,7 @@ fn flow(source: ClusterConfig, target: ClusterConfig) -> anyhow::Result<CopyRequ
         create: true,
         max_rate: None,
         memory: FLOW_MEMORY,
+        coalescing: Coalescing::Auto,
         policies: Policies::default(),
         groups: None,
         instance: fastrand::u64(..),

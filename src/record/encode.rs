@@ -95,6 +95,25 @@ impl BatchBuilder {
         }
     }
 
+    /// Of records that are written already, without offset gaps.
+    pub(super) fn of_records(
+        options: BatchOptions,
+        records: Vec<u8>,
+        count: u32,
+        base_timestamp: i64,
+        max_timestamp: i64,
+    ) -> Self {
+        Self {
+            options,
+            records,
+            count,
+            last_offset_delta: count as i32 - 1,
+            base_timestamp: Some(base_timestamp),
+            max_timestamp,
+            failure: None,
+        }
+    }
+
     /// Adds a record at the next offset.
     pub fn push(
         &mut self,

@@ -12,6 +12,7 @@
 //! | [`decode`](mod@decode), [`encode`] | the records inside |
 //! | [`codec`] | how they are compressed |
 //! | [`reencode`](mod@reencode) | writes new batches where a patched header will not do |
+//! | [`coalesce`] | puts neighbouring batches together |
 //! | [`legacy`] | makes batches of messages in the older formats |
 //! | [`control`] | the markers that end a transaction |
 //!
@@ -20,6 +21,7 @@
 //! Everything read comes from a peer: lengths and counts are checked before they are believed, nothing is allocated
 //! because a header claims it, and no input panics.
 
+pub mod coalesce;
 pub mod codec;
 pub mod control;
 pub mod crc;
@@ -33,6 +35,7 @@ pub mod patch;
 pub mod reencode;
 pub mod scan;
 
+pub use coalesce::{Merger, Pushed};
 pub use codec::{Codec, CodecError, UnknownCodec};
 pub use control::{ControlType, control_batch};
 pub use decode::{DecodeLimits, Decoded, Headers, Record, RecordError, Records, decode, decode_payload, records};

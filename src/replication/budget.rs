@@ -54,7 +54,7 @@ impl Budget {
             .ok()?;
         let mut reservation = Reservation {
             budget: self.clone(),
-            bytes,
+            bytes: AtomicUsize::new(bytes),
             of_whole: None,
         };
         if let Some(whole) = &self.0.whole {
@@ -68,7 +68,7 @@ impl Budget {
 #[derive(Debug)]
 pub struct Reservation {
     budget: Budget,
-    bytes: usize,
+    bytes: AtomicUsize,
     of_whole: Option<Box<Self>>,
 }
 
@@ -77,26 +77,26 @@ impl Reservation {
     pub fn none() -> Self {
         Self {
             budget: Budget::new(0),
-            bytes: 0,
+            bytes: AtomicUsize::new(0),
             of_whole: None,
         }
     }
 
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Makes the reservation what is really held. It may grow past the limit: a broker answers with one whole batch
     /// however small the request's limit was (KIP-74), and what has arrived has to be counted.
-    pub fn resize(&mut self, bytes: usize) {
+    pub fn resize(&self, bytes: usize) {
         let used = &self.budget.0.used;
-        if bytes >= self.bytes {
-            used.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+        let before = self.bytes.swap(bytes, Ordering::Relaxed);
+        if bytes >= before {
+            used.fetch_add(bytes - before, Ordering::Relaxed);
         } else {
-            used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            used.fetch_sub(before - bytes, Ordering::Relaxed);
         }
-        self.bytes = bytes;
-        if let Some(of_whole) = &mut self.of_whole {
+        if let Some(of_whole) = &self.of_whole {
             of_whole.resize(bytes);
         }
     }
@@ -104,7 +104,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.0.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.0.used.fetch_sub(self.bytes(), Ordering::Relaxed);
     }
 }
 
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn what_really_came_counts() {
         let budget = Budget::new(100);
-        let mut reservation = budget.try_reserve(60).expect("free");
+        let reservation = budget.try_reserve(60).expect("free");
         reservation.resize(10);
         assert_eq!(budget.used(), 10);
         reservation.resize(300); // One batch larger than the limit.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`fate`] | what becomes of a batch, from its header |
 //! | [`prepare`] | turns what a fetch brought into batches ready to produce |
+//! | [`coalesce`] | puts small batches together, where a backlog of them has built up |
 //! | [`partition`] | fetched -> prepared -> produced -> acked -> checkpointed, for one partition |
 //! | [`flow`] | which partitions fetch and produce together on which connection, and when |
 //! | [`budget`], [`rate`] | bytes held in memory, bytes taken a second |
@@ -17,6 +18,7 @@
 
 pub mod aborted;
 pub mod budget;
+pub mod coalesce;
 pub mod epochs;
 pub mod fate;
 pub mod fence;

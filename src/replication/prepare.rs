@@ -44,6 +44,8 @@ pub struct PreparedBatch {
 pub enum Copied {
     Patched,
     Reencoded,
+    /// Of so many batches of the source.
+    Coalesced(u32),
 }
 
 /// Which source offsets a batch's records have.
@@ -69,6 +71,16 @@ impl Prepared {
 impl PreparedBatch {
     pub fn record_count(&self) -> i64 {
         self.header.record_count() as i64
+    }
+
+    /// The source offsets of the records, as starts and counts.
+    pub fn source_ranges(&self) -> impl Iterator<Item = (SourceOffset, i64)> {
+        let (one, several) = match &self.source_offsets {
+            SourceOffsets::From(start) => (Some((*start, self.record_count())), &[][..]),
+            SourceOffsets::Ranges(ranges) => (None, &ranges[..]),
+        };
+        let of_range = |range: &OffsetRange| (SourceOffset(range.start), i64::from(range.count));
+        one.into_iter().chain(several.iter().map(of_range))
     }
 
     pub fn first_offset(&self) -> SourceOffset {

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
+use tokio::task::block_in_place;
 
 use super::routes::Routes;
 use crate::cluster::{
@@ -13,12 +14,12 @@ use crate::cluster::{
 use crate::offsets::SourceOffset;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::fetch_response::FetchedPartition;
-use crate::record::scan;
 use crate::replication::budget::Reservation;
+use crate::replication::coalesce::{Coalescing, coalesce};
 use crate::replication::epochs::Truncation;
 use crate::replication::flow::{Event, FetchJob, FetchedPart, PartitionFetch, Slot, WantedPartition};
 use crate::replication::partition::SourceLog;
-use crate::replication::prepare::{FetchedRecords, PreparedBatch, prepare};
+use crate::replication::prepare::{Copied, FetchedRecords, PreparedBatch, prepare};
 use crate::replication::stopped::chain;
 
 /// How long a broker may wait for records before it answers that there are none.
@@ -26,6 +27,9 @@ const MAX_WAIT_MS: i32 = 500;
 
 /// What the fetch response holds beside the records of a partition, at the least.
 const PARTITION_OVERHEAD: usize = 64;
+
+/// Records of so many bytes may take a while to be written anew. It takes some ten microseconds to let others go on.
+const HEAVY: usize = 32 << 10;
 
 pub(super) async fn run_slot(
     slot: Slot,
@@ -59,7 +63,7 @@ async fn run_job(
     source: &Cluster,
     routes: &Routes,
     (before, session): (&mut Option<Connection>, &mut FetchSession),
-    mut job: FetchJob,
+    job: FetchJob,
 ) -> Result<Event, ClusterError> {
     let connection = source
         .connection(slot.broker, Purpose::Fetch(usize::from(slot.connection)))
@@ -83,19 +87,11 @@ async fn run_job(
     };
     let response = fetch(&connection, session, &wanted, &options).await?;
 
-    let held = response
-        .partitions
-        .iter()
-        .map(|(_, part)| held_for(&part.records))
-        .sum::<usize>();
-    // A buffer that was used before may be twice as large as what lies in it now.
-    job.hold.resize((2 * held).min(job.max_bytes.max(held)));
+    let records: usize = response.partitions.iter().map(|(_, part)| part.records.len()).sum();
     let hold = Arc::new(job.hold);
     let asked: HashMap<usize, &WantedPartition> = job.partitions.iter().map(|wanted| (wanted.index, wanted)).collect();
-    let partitions = response
-        .partitions
-        .into_iter()
-        .filter_map(|(topic, fetched)| {
+    let prepare_all = || -> Vec<FetchedPart> {
+        let parts = response.partitions.into_iter().filter_map(|(topic, fetched)| {
             let index = routes.by_source(&topic, fetched.partition)?;
             let wanted = asked.get(&index)?;
             Some(FetchedPart {
@@ -103,8 +99,15 @@ async fn run_job(
                 asked: SourceOffset(wanted.context.start_offset),
                 fetch: partition_fetch(fetched, wanted, &hold),
             })
-        })
-        .collect();
+        });
+        parts.collect()
+    };
+    let partitions = if records > HEAVY {
+        off_the_io_threads(prepare_all)
+    } else {
+        prepare_all()
+    };
+    hold.resize(held(&partitions, records, job.max_bytes));
     Ok(Event::Fetched {
         slot,
         partitions,
@@ -112,11 +115,38 @@ async fn run_job(
     })
 }
 
-/// What a partition's records keep in memory until they are acked: themselves, and a little for each batch. Where batches
-/// are of one small record, that little is as much again.
-fn held_for(records: &Bytes) -> usize {
-    let batches = scan(records.clone()).count();
-    PARTITION_OVERHEAD + records.len() + batches * size_of::<PreparedBatch>()
+/// Lets other tasks of this thread go on meanwhile. As many slots as there are, so many run at a time. A runtime of one thread
+/// has nowhere else to go on.
+fn off_the_io_threads<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => work(),
+        _ => block_in_place(work),
+    }
+}
+
+/// What an answer keeps in memory until it is acked: the frame where batches lie in it, batches that were written anew, and a
+/// little for each batch and partition. Where batches are of one small record, that little is as much again.
+fn held(partitions: &[FetchedPart], records: usize, max_bytes: usize) -> usize {
+    let prepared = partitions.iter().filter_map(|part| match &part.fetch {
+        PartitionFetch::Records { prepared, .. } => Some(prepared),
+        _ => None,
+    });
+    let mut lies_in_frame = false;
+    let mut held = 0;
+    for prepared in prepared {
+        held += PARTITION_OVERHEAD + prepared.batches.len() * size_of::<PreparedBatch>();
+        for batch in &prepared.batches {
+            match batch.copied {
+                Copied::Patched => lies_in_frame = true,
+                Copied::Reencoded | Copied::Coalesced(_) => held += batch.payload.len(),
+            }
+        }
+    }
+    if lies_in_frame {
+        // A buffer that was used before may be twice as large as what lies in it now.
+        held += (2 * records).min(max_bytes.max(records));
+    }
+    held
 }
 
 fn fetch_partition(routes: &Routes, wanted: &WantedPartition) -> FetchPartition {
@@ -147,6 +177,19 @@ fn partition_fetch(fetched: FetchedPartition, asked: &WantedPartition, hold: &Ar
         return PartitionFetch::Refused(fetched.error);
     }
     let high_watermark = fetched.replicated_end();
+    let mut prepared = prepare(
+        FetchedRecords {
+            records: fetched.records,
+            aborted: fetched.aborted,
+            high_watermark,
+            before: asked.before,
+        },
+        asked.context,
+        hold,
+    );
+    if asked.coalescing == Coalescing::Auto {
+        prepared.batches = coalesce(prepared.batches, asked.context.max_batch_bytes);
+    }
     PartitionFetch::Records {
         log: SourceLog {
             last_stable_offset: SourceOffset(fetched.last_stable_offset),
@@ -154,15 +197,6 @@ fn partition_fetch(fetched: FetchedPartition, asked: &WantedPartition, hold: &Ar
             // -1 where the broker does not say.
             log_start_offset: SourceOffset(fetched.log_start_offset.max(0)),
         },
-        prepared: prepare(
-            FetchedRecords {
-                records: fetched.records,
-                aborted: fetched.aborted,
-                high_watermark,
-                before: asked.before,
-            },
-            asked.context,
-            hold,
-        ),
+        prepared,
     }
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::offsets::SourceOffset;
 use crate::protocol::error_code::ErrorCode;
 use crate::replication::budget::Reservation;
+use crate::replication::coalesce::Coalescing;
 use crate::replication::epochs::{BatchMark, Truncation};
 use crate::replication::fate::FateContext;
 use crate::replication::partition::{OutgoingBatch, PartitionCheckpoint, PartitionStart, ProduceOutcome, SourceLog};
@@ -43,6 +44,7 @@ pub struct FlowLimits {
     pub checkpoint_interval: Duration,
     /// How long a partition's target may take nothing before the partition stops; `None` to try for ever.
     pub patience: Option<Duration>,
+    pub coalescing: Coalescing,
     pub lanes: i32,
 }
 
@@ -63,6 +65,7 @@ impl FlowLimits {
             slot_window_bytes: 3 * fetch_bytes,
             checkpoint_interval: Duration::from_secs(1),
             patience: None,
+            coalescing: Coalescing::Auto,
             lanes,
         }
     }
@@ -123,6 +126,7 @@ pub struct WantedPartition {
     pub topic_id: Uuid,
     pub max_bytes: usize,
     pub context: FateContext,
+    pub coalescing: Coalescing,
 }
 
 #[derive(Debug)]
@@ -247,6 +251,8 @@ pub struct Totals {
     pub bytes: u64,
     pub patched: u64,
     pub reencoded: u64,
+    /// Batches of the source that were put together.
+    pub coalesced: u64,
     pub skipped: u64,
     /// Source offsets left behind, of copied and of skipped records alike.
     pub offsets: u64,

@@ -359,6 +359,7 @@ impl FlowReplicator {
             self.totals.records += progress.records;
             self.totals.patched += progress.patched;
             self.totals.reencoded += progress.reencoded;
+            self.totals.coalesced += progress.coalesced;
         }
     }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Instant;
 
 use super::{
-    Action, CheckpointJob, End, FetchJob, FlowReplicator, MAX_REQUEST_BYTES, MAX_REQUESTS_IN_FLIGHT, Member,
-    ProduceJob, RecoverJob, Refresh, Slot, WantedPartition,
+    Action, CheckpointJob, End, FetchJob, FlowLimits, FlowReplicator, MAX_REQUEST_BYTES, MAX_REQUESTS_IN_FLIGHT,
+    Member, ProduceJob, RecoverJob, Refresh, Slot, WantedPartition,
 };
 use crate::replication::fate::FateContext;
 use crate::replication::partition::{OutgoingBatch, PartitionCheckpoint};
@@ -161,9 +161,10 @@ impl FlowReplicator {
     fn poll_partition_batch(&mut self, now: Instant, index: usize) -> Option<OutgoingBatch> {
         let member = &mut self.members[index];
         member.queued = false;
-        let was_full = member.replicator.prepared_bytes() >= self.limits.partition_bytes;
+        let limit = self.limits.partition_bytes;
+        let wanted_fetch = member.replicator.wants_fetch(now, limit);
         let batch = member.replicator.poll_batch(now, index);
-        if was_full && member.replicator.prepared_bytes() < self.limits.partition_bytes {
+        if !wanted_fetch && member.replicator.wants_fetch(now, limit) {
             self.rouse(index);
         }
         self.enqueue(now, index);
@@ -217,7 +218,7 @@ impl FlowReplicator {
             .map(|index| {
                 let member = &mut self.members[*index];
                 member.fetching = true;
-                member.wanted(*index, partition_bytes)
+                member.wanted(*index, partition_bytes, &self.limits)
             })
             .collect();
         state.fetching = Some(wanted);
@@ -255,7 +256,7 @@ impl FlowReplicator {
 }
 
 impl Member {
-    fn wanted(&self, index: usize, max_bytes: usize) -> WantedPartition {
+    fn wanted(&self, index: usize, max_bytes: usize, limits: &FlowLimits) -> WantedPartition {
         WantedPartition {
             index,
             leader_epoch: self.source.map_or(-1, |(_, epoch)| epoch),
@@ -268,6 +269,7 @@ impl Member {
                 max_batch_bytes: self.max_batch_bytes,
                 keep_append_time: self.keep_append_time,
             },
+            coalescing: limits.coalescing,
         }
     }
 }

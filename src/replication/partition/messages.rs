@@ -117,8 +117,10 @@ pub enum FetchTrouble {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
     pub records: u64,
+    /// Batches of the source, by what became of them.
     pub patched: u64,
     pub reencoded: u64,
+    pub coalesced: u64,
 }
 
 /// What an operator has to know of a partition that goes on. Ranges are from the first and to the second, exclusive.

@@ -36,6 +36,7 @@ pub use self::messages::{
     Progress,
 };
 use self::trouble::Trouble;
+use super::coalesce::SMALL;
 use super::epochs::{BatchMark, Before, EpochHistory};
 use super::ledger::{LedgerKey, SegmentName};
 use super::prepare::PreparedBatch;
@@ -286,11 +287,6 @@ impl PartitionReplicator {
         self.stopped.as_ref()
     }
 
-    /// Bytes fetched and not sent so far.
-    pub fn prepared_bytes(&self) -> usize {
-        self.prepared_bytes
-    }
-
     /// Nothing is on its way to the target, nor has to be sent again.
     pub fn is_at_rest(&self) -> bool {
         self.in_flight == 0 && (self.sending_stopped || self.unacked.is_empty())
@@ -346,7 +342,14 @@ impl PartitionReplicator {
             && self.parted.is_none()
             && !self.is_recreated
             && self.prepared_bytes < max_prepared_bytes
+            && !self.has_small_backlog()
             && self.fetch_retry_at.is_none_or(|at| at <= now)
+    }
+
+    /// Small batches wait to be sent, one by one. What has come to the source by the time that they are gone will come as a
+    /// backlog, and can be put together.
+    fn has_small_backlog(&self) -> bool {
+        self.prepared.len() >= MAX_UNACKED && self.prepared_bytes < self.prepared.len() * SMALL
     }
 
     /// When a fetch that failed may be tried again.

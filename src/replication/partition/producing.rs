@@ -7,10 +7,10 @@ use super::{
     AfterDraining, Incident, MAX_UNACKED, OutgoingBatch, PartitionReplicator, Phase, ProduceOutcome, Progress, Sent,
     Unacked,
 };
-use crate::offsets::{Run, SourceOffset, TargetOffset};
+use crate::offsets::{Run, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
 use crate::record::{HEADER_LEN, ProducerStamp, patch};
-use crate::replication::prepare::{Copied, PreparedBatch, SourceOffsets};
+use crate::replication::prepare::{Copied, PreparedBatch};
 use crate::replication::recovery::FenceReason;
 use crate::replication::stopped::Stopped;
 
@@ -249,6 +249,7 @@ impl PartitionReplicator {
             match batch.copied {
                 Copied::Patched => progress.patched += 1,
                 Copied::Reencoded => progress.reencoded += 1,
+                Copied::Coalesced(batches) => progress.coalesced += u64::from(batches),
             }
             self.target_next = TargetOffset(base_offset.0 + batch.record_count());
             self.acked_sequence = sequence_after(sequence, batch.record_count());
@@ -261,26 +262,14 @@ impl PartitionReplicator {
     }
 
     fn record_runs(&mut self, batch: &PreparedBatch, base_offset: TargetOffset) {
-        match &batch.source_offsets {
-            SourceOffsets::From(start) => {
-                self.push_run(Run {
-                    source_start: *start,
-                    target_start: base_offset,
-                    count: batch.record_count(),
-                });
-            }
-            SourceOffsets::Ranges(ranges) => {
-                let mut target_start = base_offset;
-                for range in ranges {
-                    let count = i64::from(range.count);
-                    self.push_run(Run {
-                        source_start: SourceOffset(range.start),
-                        target_start,
-                        count,
-                    });
-                    target_start = TargetOffset(target_start.0 + count);
-                }
-            }
+        let mut target_start = base_offset;
+        for (source_start, count) in batch.source_ranges() {
+            self.push_run(Run {
+                source_start,
+                target_start,
+                count,
+            });
+            target_start = TargetOffset(target_start.0 + count);
         }
     }
 

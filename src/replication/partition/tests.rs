@@ -176,6 +176,21 @@ fn a_new_producer_id_has_one_batch_on_its_way_until_the_first_ack() {
 }
 
 #[test]
+fn small_batches_that_wait_leave_the_rest_at_the_source() {
+    let now = start_of_time();
+    let (mut partition, sent) = streaming(now, 5);
+    assert_eq!(sent.len(), MAX_UNACKED);
+    for _ in 0..MAX_UNACKED {
+        assert!(partition.wants_fetch(now, usize::MAX));
+        feed(&mut partition, now, 1);
+    }
+    assert!(!partition.wants_fetch(now, usize::MAX));
+    partition.handle_outcome(now, 2, acked(2));
+    assert_eq!(send_all(&mut partition, now).len(), 1);
+    assert!(partition.wants_fetch(now, usize::MAX));
+}
+
+#[test]
 fn the_position_follows_the_acks_in_order() {
     let now = start_of_time();
     let (mut partition, _) = streaming(now, 3);

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 
 use super::tail::WithTime;
-use super::walk::source_ranges;
 use crate::offsets::{Run, SourceOffset, TargetOffset};
 use crate::record::{DecodeLimits, Decoded, Record, RecordError, decode_payload};
 use crate::replication::epochs::Before;
@@ -108,7 +107,7 @@ impl<'a> Matching<'a> {
             }
             let decoded = decode_payload(batch.header, batch.payload.clone(), &DecodeLimits::default())?;
             let mut records = decoded.records();
-            for (start, count) in source_ranges(batch) {
+            for (start, count) in batch.source_ranges() {
                 for offset in start.0..start.0 + count {
                     let Some(record) = records.next() else { break };
                     let found = fingerprint(&decoded, &record?, self.with_time)?;

@@ -1,9 +1,8 @@
 //! Counts committed records at the source, from the checkpoint on.
 
 use crate::offsets::{Run, SourceOffset, TargetOffset};
-use crate::record::OffsetRange;
 use crate::replication::epochs::Before;
-use crate::replication::prepare::{PreparedBatch, SourceOffsets};
+use crate::replication::prepare::PreparedBatch;
 
 /// A stretch of the records that the target has from the checkpoint on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +61,7 @@ impl SourceWalk {
                 return;
             }
             let whole = batch.record_count() <= self.remaining;
-            for (start, count) in source_ranges(batch) {
+            for (start, count) in batch.source_ranges() {
                 let count = count.min(self.remaining);
                 if count > 0 {
                     self.push(start, count);
@@ -142,25 +141,14 @@ impl SourceWalk {
     }
 }
 
-/// The source offsets of a batch's records, as starts and counts.
-pub(super) fn source_ranges(batch: &PreparedBatch) -> Vec<(SourceOffset, i64)> {
-    match &batch.source_offsets {
-        SourceOffsets::From(start) => vec![(*start, batch.record_count())],
-        SourceOffsets::Ranges(ranges) => {
-            let of_range = |range: &OffsetRange| (SourceOffset(range.start), i64::from(range.count));
-            ranges.iter().map(of_range).collect()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::record::{BatchBuilder, BatchHeader, BatchOptions, HEADER_LEN};
+    use crate::record::{BatchBuilder, BatchHeader, BatchOptions, HEADER_LEN, OffsetRange};
     use crate::replication::budget::Reservation;
-    use crate::replication::prepare::Copied;
+    use crate::replication::prepare::{Copied, SourceOffsets};
 
     /// A batch whose records have these source offsets.
     fn batch(ranges: &[(i64, u32)], next_position: i64) -> PreparedBatch {

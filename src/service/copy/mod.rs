@@ -25,6 +25,7 @@ use crate::config::Patterns;
 use crate::protocol::error_code::ErrorCode;
 use crate::reconcile::topics::{SourceTopic, TopicChange, TopicSelection, plan_topics};
 use crate::replication::budget::Budget;
+use crate::replication::coalesce::Coalescing;
 use crate::replication::flow::{FlowLimits, FlowReplicator};
 use crate::replication::forgetting::WallClock;
 use crate::replication::ledger::{lane_transactional_id, ledger_topic};
@@ -64,6 +65,7 @@ pub struct CopyRequest {
     pub max_rate: Option<u64>,
     /// Bytes for everything fetched and not acked.
     pub memory: usize,
+    pub coalescing: Coalescing,
     pub policies: Policies,
     /// Groups whose offsets are written afterwards.
     pub groups: Option<Patterns>,
@@ -252,6 +254,7 @@ async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Rea
     let (topic_count, partition_count) = (topics.len(), partitions.len());
     let limits = FlowLimits {
         patience: (!request.follow).then_some(PATIENCE),
+        coalescing: request.coalescing,
         ..FlowLimits::for_memory(request.memory, source.metadata().brokers.len(), ledger.lanes())
     };
     let (budget, rate) = (Budget::new(request.memory), request.max_rate.map(RateLimit::new));

@@ -1,0 +1,298 @@
+//! Puts small batches together, where a backlog of them has built up.
+//!
+//! Brokers take one batch of a partition a request, and one request of a connection at a time, so a partition of small batches
+//! goes no faster than requests do. Several batches of a partition in one answer are such a backlog: the source had more than one
+//! when it was asked. A partition that keeps up gets them one by one, and they stay as they are.
+//!
+//! Pure: values in, values out. What can't be put together stays as it is.
+
+use bytes::Bytes;
+
+use super::prepare::{Copied, PreparedBatch, SourceOffsets};
+use crate::offsets::SourceOffset;
+use crate::record::{BatchHeader, Codec, DecodeLimits, Merger, OffsetRange, Pushed};
+
+/// Whether small batches are put together (`kferry.coalesce`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Coalescing {
+    /// Where a backlog of them has built up.
+    #[default]
+    Auto,
+    Never,
+}
+
+/// A batch of less than this costs more as a request's part than its records cost when they are written anew.
+pub const SMALL: usize = 32 << 10;
+
+/// The same, of compressed ones, which have to be decompressed and compressed again.
+const SMALL_COMPRESSED: usize = 8 << 10;
+
+/// What a batch is to hold before it is compressed. Consumers ask for 1 MiB of a partition by default.
+const FULL: usize = 900 << 10;
+
+/// Puts neighbours together, up to batches of `max_batch_bytes`.
+pub fn coalesce(batches: Vec<PreparedBatch>, max_batch_bytes: usize) -> Vec<PreparedBatch> {
+    let mut coalescing = Joining {
+        max_batch_bytes,
+        to_come: batches.iter().map(|batch| batch.payload.len()).sum(),
+        members: Vec::new(),
+        merger: None,
+        out: Vec::new(),
+    };
+    for batch in batches {
+        coalescing.take(batch);
+    }
+    coalescing.close();
+    coalescing.out
+}
+
+/// How far the walk over an answer's batches has come.
+struct Joining {
+    max_batch_bytes: usize,
+    /// Bytes of the batches that are not taken so far.
+    to_come: usize,
+    /// Of the batch in the making.
+    members: Vec<PreparedBatch>,
+    /// Holds the members' records where there is more than one.
+    merger: Option<Merger>,
+    out: Vec<PreparedBatch>,
+}
+
+impl Joining {
+    fn take(&mut self, batch: PreparedBatch) {
+        let fits = self.members.last().is_some_and(|last| joins(last, &batch)) && self.add(&batch);
+        if !fits {
+            self.close();
+        }
+        self.to_come -= batch.payload.len();
+        self.members.push(batch);
+    }
+
+    /// Whether the batch has joined the members. One that can't be read does not, and goes to the target as it is.
+    fn add(&mut self, batch: &PreparedBatch) -> bool {
+        let merger = match &mut self.merger {
+            Some(merger) => merger,
+            none => {
+                let first = &self.members[0];
+                // Room for the header, and for bytes that do not compress.
+                let limit = FULL.min(self.max_batch_bytes - self.max_batch_bytes / 16);
+                let codec = first.header.codec().unwrap_or(Codec::None); // Small ones have a known one.
+                let mut merger = Merger::new(codec, limit, self.to_come + first.payload.len());
+                if push(&mut merger, first) != Some(Pushed::Taken) {
+                    return false;
+                }
+                none.insert(merger)
+            }
+        };
+        push(merger, batch) == Some(Pushed::Taken)
+    }
+
+    fn close(&mut self) {
+        let members = std::mem::take(&mut self.members);
+        let merged = self.merger.take().filter(|_| members.len() > 1);
+        let merged = merged.and_then(|merger| merger.finish().ok());
+        match merged.filter(|(header, _)| header.size() <= self.max_batch_bytes) {
+            Some(merged) => self.out.push(joined(members, merged)),
+            None => self.out.extend(members),
+        }
+    }
+}
+
+fn push(merger: &mut Merger, batch: &PreparedBatch) -> Option<Pushed> {
+    merger.push(batch.header, &batch.payload, &DecodeLimits::default()).ok()
+}
+
+/// Whether a batch may lie in one with the batch before.
+fn joins(before: &PreparedBatch, batch: &PreparedBatch) -> bool {
+    is_small(&before.header)
+        && is_small(&batch.header)
+        && before.header.codec() == batch.header.codec()
+        && before.source.epoch == batch.source.epoch // Where two logs part, it is between epochs.
+}
+
+fn is_small(header: &BatchHeader) -> bool {
+    match header.codec() {
+        Ok(Codec::None) => header.size() < SMALL,
+        Ok(_) => header.size() < SMALL_COMPRESSED,
+        Err(_) => false,
+    }
+}
+
+/// What stands for all of them.
+fn joined(members: Vec<PreparedBatch>, (header, payload): (BatchHeader, Bytes)) -> PreparedBatch {
+    let count = members.len() as u32;
+    let mut ranges: Vec<OffsetRange> = Vec::new();
+    for (start, count) in members.iter().flat_map(PreparedBatch::source_ranges) {
+        let (start, count) = (start.0, count as u32);
+        match ranges.last_mut() {
+            Some(last) if last.start + i64::from(last.count) == start => last.count += count,
+            _ => ranges.push(OffsetRange { start, count }),
+        }
+    }
+    let source_offsets = match ranges[..] {
+        [OffsetRange { start, .. }] => SourceOffsets::From(SourceOffset(start)),
+        _ => SourceOffsets::Ranges(ranges),
+    };
+    let last = members.into_iter().next_back().expect("there are several");
+    PreparedBatch {
+        header,
+        payload,
+        source_offsets,
+        copied: Copied::Coalesced(count),
+        ..last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::record::{BatchBuilder, BatchOptions, HEADER_LEN, decode_payload};
+    use crate::replication::budget::Reservation;
+    use crate::replication::epochs::{BatchMark, Before};
+
+    const MAX: usize = 1 << 20;
+
+    /// Values of `len` bytes at these source offsets, of which each run is told as one.
+    fn batch(codec: Codec, epoch: i32, ranges: &[(i64, u32)], len: usize) -> PreparedBatch {
+        let mut builder = BatchBuilder::new(BatchOptions {
+            codec,
+            ..BatchOptions::default()
+        });
+        let mut random = fastrand::Rng::with_seed(ranges[0].0 as u64);
+        for _ in 0..ranges.iter().map(|(_, count)| *count).sum() {
+            let value: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(len).collect();
+            builder.push(9, None, Some(&value), &[]);
+        }
+        let bytes = builder.build().unwrap();
+        let header = BatchHeader::parse(&bytes).unwrap();
+        let (start, count) = ranges[ranges.len() - 1];
+        PreparedBatch {
+            header,
+            payload: bytes.slice(HEADER_LEN..),
+            source_offsets: SourceOffsets::Ranges(
+                ranges
+                    .iter()
+                    .map(|&(start, count)| OffsetRange { start, count })
+                    .collect(),
+            ),
+            next_position: SourceOffset(start + i64::from(count)),
+            source: Before {
+                epoch,
+                mark: Some(BatchMark {
+                    base_offset: SourceOffset(start),
+                    crc: header.crc(),
+                }),
+            },
+            copied: Copied::Patched,
+            hold: Arc::new(Reservation::none()),
+        }
+    }
+
+    fn plain(start: i64, count: u32, len: usize) -> PreparedBatch {
+        batch(Codec::None, 3, &[(start, count)], len)
+    }
+
+    /// The source offsets of each batch.
+    fn offsets(batches: &[PreparedBatch]) -> Vec<Vec<(i64, i64)>> {
+        let of_batch = |batch: &PreparedBatch| batch.source_ranges().map(|(start, count)| (start.0, count)).collect();
+        batches.iter().map(of_batch).collect()
+    }
+
+    fn values(batches: &[PreparedBatch]) -> Vec<Vec<u8>> {
+        let mut values = Vec::new();
+        for batch in batches {
+            let decoded = decode_payload(batch.header, batch.payload.clone(), &DecodeLimits::default()).unwrap();
+            values.extend(decoded.records().map(|record| record.unwrap().value.unwrap().to_vec()));
+        }
+        values
+    }
+
+    #[test]
+    fn a_batch_alone_stays_as_it_is() {
+        let alone = coalesce(vec![plain(5, 2, 10)], MAX);
+        assert_eq!(
+            (offsets(&alone), alone[0].copied),
+            (vec![vec![(5, 2)]], Copied::Patched)
+        );
+        assert!(coalesce(Vec::new(), MAX).is_empty());
+    }
+
+    #[test]
+    fn small_neighbours_become_one_that_stands_for_all_of_them() {
+        let batches = || vec![plain(5, 2, 10), plain(7, 1, 10), plain(8, 3, 10)];
+        let last = batches()[2].source;
+        let one = coalesce(batches(), MAX);
+        assert_eq!(offsets(&one), [[(5, 6)]]);
+        assert_eq!(one[0].source_offsets, SourceOffsets::From(SourceOffset(5)));
+        assert_eq!(
+            (one[0].next_position, one[0].source, one[0].copied),
+            (SourceOffset(11), last, Copied::Coalesced(3))
+        );
+        assert_eq!(values(&one), values(&batches()));
+    }
+
+    #[test]
+    fn gaps_between_and_inside_batches_stay_in_the_map() {
+        let batches = vec![
+            batch(Codec::Lz4, 3, &[(5, 2), (9, 1)], 10),
+            batch(Codec::Lz4, 3, &[(10, 2)], 10),
+            batch(Codec::Lz4, 3, &[(20, 1)], 10),
+        ];
+        assert_eq!(offsets(&coalesce(batches, MAX)), [[(5, 2), (9, 3), (20, 1)]]);
+    }
+
+    #[test]
+    fn other_codecs_other_epochs_and_large_batches_part_them() {
+        let batches = vec![
+            plain(0, 1, 10),
+            plain(1, 1, 10),
+            batch(Codec::Zstd, 3, &[(2, 1)], 10),
+            batch(Codec::Zstd, 3, &[(3, 1)], 10),
+            batch(Codec::Zstd, 4, &[(4, 1)], 10),
+            plain(5, 1, SMALL),
+            plain(6, 1, 10),
+            batch(Codec::Zstd, 3, &[(7, 1)], SMALL_COMPRESSED),
+        ];
+        let parted = coalesce(batches, MAX);
+        let expected = [&[(0, 2)], &[(2, 2)], &[(4, 1)], &[(5, 1)], &[(6, 1)], &[(7, 1)]];
+        assert_eq!(offsets(&parted), expected);
+    }
+
+    #[test]
+    fn no_batch_is_larger_than_the_target_takes() {
+        for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+            let batches = || {
+                (0..300)
+                    .map(|number| batch(codec, 3, &[(10 * number, 10)], 100))
+                    .collect::<Vec<_>>()
+            };
+            for max in [20_000, MAX] {
+                let fewer = coalesce(batches(), max);
+                assert!(fewer.iter().all(|batch| batch.header.size() <= max));
+                assert!(fewer.len() <= 320_000 / (max * 9 / 10) + 1, "{codec}: {}", fewer.len());
+                assert_eq!(values(&fewer), values(&batches()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_can_t_be_read_goes_on_as_it_is() {
+        let damaged = |start| {
+            let mut batch = plain(start, 2, 10);
+            batch.payload = batch.payload.slice(..20);
+            batch
+        };
+        let batches = vec![
+            damaged(0),
+            plain(2, 1, 10),
+            plain(3, 1, 10),
+            damaged(4),
+            plain(6, 1, 10),
+        ];
+        let kept = coalesce(batches, MAX);
+        assert_eq!(offsets(&kept), [[(0, 2)], [(2, 2)], [(4, 2)], [(6, 1)]]);
+        assert_eq!(kept[0].copied, Copied::Patched);
+    }
+}
