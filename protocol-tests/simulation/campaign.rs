@@ -19,6 +19,7 @@ pub(crate) struct Campaign {
     pub(crate) coverage: Coverage,
     pub(crate) records: usize,
     pub(crate) repeated: usize,
+    pub(crate) coalesced: u64,
     pub(crate) holes: usize,
     pub(crate) incarnations: usize,
     pub(crate) arrivals: u64,
@@ -66,6 +67,7 @@ impl Campaign {
                 self.coverage.add(&report.coverage);
                 self.records += report.records;
                 self.repeated += report.repeated;
+                self.coalesced += report.coalesced;
                 self.holes += report.holes;
                 self.incarnations += report.incarnations;
                 self.arrivals += report.arrivals;
@@ -86,12 +88,13 @@ impl fmt::Display for Campaign {
         write!(f, "{}", self.coverage)?;
         writeln!(
             f,
-            "{} seeds, {} incarnations, {} records ({} announced as twice there), {} arrivals in {} simulated hours; {} \
-             partitions found out of order and said to be",
+            "{} seeds, {} incarnations, {} records ({} announced as twice there), {} batches coalesced, {} arrivals in {} \
+             simulated hours; {} partitions found out of order and said to be",
             self.runs,
             self.incarnations,
             self.records,
             self.repeated,
+            self.coalesced,
             self.arrivals,
             self.simulated_ms / 3_600_000,
             self.holes

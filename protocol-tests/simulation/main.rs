@@ -81,6 +81,7 @@ fn seeds() {
     for kind in FaultKind::ALL {
         assert!(fixed.coverage.of(kind) > 0, "{kind:?} has never befallen anybody");
     }
+    assert!(fixed.coalesced > 0);
     eprintln!("new seeds, from {first} on");
     check(&campaign::run((first..first + NEW).map(Seed)));
 }

@@ -46,6 +46,8 @@ pub(crate) struct Report {
     pub(crate) arrivals: u64,
     pub(crate) records: usize,
     pub(crate) repeated: usize,
+    /// Batches of the source, by incarnations that came to an end.
+    pub(crate) coalesced: u64,
     pub(crate) incarnations: usize,
     pub(crate) simulated_ms: i64,
     /// From the last fault to the last record.
@@ -66,6 +68,7 @@ pub(crate) struct Simulation {
     pub(crate) writers: Vec<Writer>,
     /// By number; those that are gone are not in it.
     pub(crate) incarnations: BTreeMap<usize, Incarnation>,
+    coalesced: u64,
     pub(crate) started: usize,
     started_at: i64,
     /// When the source has last lost something.
@@ -106,6 +109,7 @@ impl Simulation {
             judge: Judge::new(ledger_topic("source", "target")),
             writers: writers.collect(),
             incarnations: BTreeMap::new(),
+            coalesced: 0,
             started: 0,
             started_at: 0,
             cut_back_at: None,
@@ -184,6 +188,7 @@ impl Simulation {
             arrivals: network.arrivals(),
             records: self.judge.partitions().map(|(_, judge)| judge.committed().len()).sum(),
             repeated: self.judge.partitions().map(|(_, judge)| judge.repeated()).sum(),
+            coalesced: self.coalesced,
             incarnations: self.started,
             simulated_ms: network.now(),
             recovered_ms: ended_at - self.options.active_ms,
@@ -289,6 +294,7 @@ impl Simulation {
         };
         match &summary {
             Ok(summary) => {
+                self.coalesced += summary.outcome.totals.coalesced;
                 let stopped = &summary.outcome.stopped;
                 let stopped: Vec<String> = stopped.iter().map(|stopped| stopped.reason.to_string()).collect();
                 tell(|| format!("incarnation {number} has ended: {stopped:?}"));
