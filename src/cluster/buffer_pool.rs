@@ -47,8 +47,13 @@ impl BufferPool {
         })
     }
 
+    /// The same, or a new one.
+    pub fn take_or_make(&self, len: usize) -> Vec<u8> {
+        self.take(len).unwrap_or_else(|| Vec::with_capacity(len))
+    }
+
     /// The buffer's contents, which come back here when the last slice is dropped.
-    pub(super) fn lend(&self, buffer: Vec<u8>) -> Bytes {
+    pub fn lend(&self, buffer: Vec<u8>) -> Bytes {
         Bytes::from_owner(Lent {
             buffer,
             pool: self.clone(),

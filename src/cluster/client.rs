@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::backoff::Backoff;
 use super::brokers::Brokers;
+use super::buffer_pool::BufferPool;
 use super::config::ClusterConfig;
 use super::connection::Connection;
 use super::connections::Purpose;
@@ -44,6 +45,11 @@ impl Cluster {
     /// The id that the cluster gave itself. Brokers that give another are refused.
     pub fn cluster_id(&self) -> &str {
         self.brokers.cluster_id.get().map_or("", AsRef::as_ref)
+    }
+
+    /// Where large frames are read into.
+    pub fn buffers(&self) -> &BufferPool {
+        &self.brokers.config.buffers
     }
 
     /// What is known of the cluster without asking.

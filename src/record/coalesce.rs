@@ -9,13 +9,17 @@
 use bytes::Bytes;
 
 use super::codec::Codec;
+use super::crc;
 use super::decode::{DecodeLimits, RecordError, decode_payload};
-use super::encode::{BatchBuilder, BatchOptions, EncodeError};
+use super::encode::{BatchFacts, BatchOptions, EncodeError, header};
 use super::header::BatchHeader;
 use crate::protocol::primitives::{Reader, WireError, put_varint, put_varlong, varint_len, varlong_len};
 
 /// What a record may grow by: two bytes of length, four of time (some weeks in milliseconds), two of offset.
 const GROWTH: usize = 8;
+
+/// So many bytes are summed at a time, while they are still in the processor's cache.
+const SUMMED_TOGETHER: usize = 32 << 10;
 
 /// A batch in the making.
 #[derive(Debug)]
@@ -28,6 +32,18 @@ pub struct Merger {
     count: u32,
     base_timestamp: i64,
     max_timestamp: i64,
+    /// Of the first `summed` bytes of `records`.
+    crc: u32,
+    summed: usize,
+}
+
+/// A batch that is made.
+#[derive(Debug)]
+pub struct Merged {
+    pub header: BatchHeader,
+    pub payload: Vec<u8>,
+    /// The merger's buffer, where the records were compressed into another one.
+    pub unused: Option<Vec<u8>>,
 }
 
 /// Whether a batch's records are in.
@@ -39,15 +55,18 @@ pub enum Pushed {
 }
 
 impl Merger {
-    /// For batches of this codec, of up to `limit` bytes of records before they are compressed, of which about `expected` are to come.
-    pub fn new(codec: Codec, limit: usize, expected: usize) -> Self {
+    /// For batches of this codec, of up to `limit` bytes of records before they are compressed. `buffer` is written over.
+    pub fn new(codec: Codec, limit: usize, mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
         Self {
             codec,
-            records: Vec::with_capacity(expected.min(limit)),
+            records: buffer,
             limit,
             count: 0,
             base_timestamp: 0,
             max_timestamp: -1, // As in Kafka: the time of a batch without any.
+            crc: 0,
+            summed: 0,
         }
     }
 
@@ -73,6 +92,8 @@ impl Merger {
         if !matches!(pushed, Ok(Pushed::Taken)) {
             self.records.truncate(before.0);
             (self.count, self.max_timestamp) = (before.1, before.2);
+        } else if self.codec == Codec::None && self.records.len() - self.summed >= SUMMED_TOGETHER {
+            self.sum();
         }
         pushed
     }
@@ -120,20 +141,40 @@ impl Merger {
         self.records.extend_from_slice(record.rest);
     }
 
+    fn sum(&mut self) {
+        let new = &self.records[self.summed..];
+        self.crc = crc::combined(self.crc, crc::crc32c(new), new.len());
+        self.summed = self.records.len();
+    }
+
     /// The new batch.
-    pub fn finish(self) -> Result<(BatchHeader, Bytes), EncodeError> {
+    pub fn finish(mut self) -> Result<Merged, EncodeError> {
+        let facts = BatchFacts {
+            count: self.count,
+            last_offset_delta: self.count as i32 - 1,
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+        };
         let options = BatchOptions {
             codec: self.codec,
             ..BatchOptions::default()
         };
-        BatchBuilder::of_records(
-            options,
-            self.records,
-            self.count,
-            self.base_timestamp,
-            self.max_timestamp,
-        )
-        .build_parts()
+        let (payload, payload_crc, unused) = match self.codec {
+            Codec::None => {
+                self.sum();
+                (self.records, self.crc, None)
+            }
+            codec => {
+                let payload = codec.compress(&self.records)?;
+                let crc = crc::crc32c(&payload);
+                (payload, crc, Some(self.records))
+            }
+        };
+        Ok(Merged {
+            header: header(&options, facts, payload.len(), payload_crc)?,
+            payload,
+            unused,
+        })
     }
 }
 
@@ -170,6 +211,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
+    use super::super::encode::BatchBuilder;
     use super::super::golden;
     use super::super::header::HEADER_LEN;
     use super::super::patch::ProducerStamp;
@@ -217,7 +259,7 @@ mod tests {
     }
 
     fn merged(merger: Merger) -> RawBatch {
-        let (header, payload) = merger.finish().unwrap();
+        let Merged { header, payload, .. } = merger.finish().unwrap();
         let batch = golden::batch([&header.as_bytes()[..], &payload].concat());
         assert_eq!(batch.verify_crc(), Ok(()));
         assert_eq!(
@@ -240,7 +282,7 @@ mod tests {
                 batch(codec, &[900], b"bb"),
                 batch(codec, &[3_000_000_000, 7], b""),
             ];
-            let mut merger = Merger::new(codec, LIMIT, 0);
+            let mut merger = Merger::new(codec, LIMIT, Vec::new());
             for batch in &batches {
                 assert_eq!(push(&mut merger, batch).unwrap(), Pushed::Taken);
             }
@@ -257,7 +299,7 @@ mod tests {
     #[test]
     fn what_has_no_room_leaves_the_batch_as_it_was() {
         let (first, large) = (batch(Codec::None, &[5], b"a"), batch(Codec::None, &[6; 100], b"bb"));
-        let mut merger = Merger::new(Codec::None, 1_000, 0);
+        let mut merger = Merger::new(Codec::None, 1_000, Vec::new());
         assert_eq!(push(&mut merger, &first).unwrap(), Pushed::Taken);
         assert_eq!(push(&mut merger, &large).unwrap(), Pushed::NoRoom);
         assert_eq!(seen(&merged(merger)), seen(&first));
@@ -266,7 +308,7 @@ mod tests {
     #[test]
     fn the_first_batch_has_room_whatever_its_size() {
         let large = batch(Codec::None, &[6; 100], b"bb");
-        let mut merger = Merger::new(Codec::None, 10, 0);
+        let mut merger = Merger::new(Codec::None, 10, Vec::new());
         assert_eq!(push(&mut merger, &large).unwrap(), Pushed::Taken);
         assert_eq!(seen(&merged(merger)), seen(&large));
     }
@@ -274,7 +316,7 @@ mod tests {
     #[test]
     fn times_too_far_apart_for_one_batch_stay_apart() {
         let (first, other) = (batch(Codec::None, &[-2], b"a"), batch(Codec::None, &[i64::MAX], b"b"));
-        let mut merger = Merger::new(Codec::None, LIMIT, 0);
+        let mut merger = Merger::new(Codec::None, LIMIT, Vec::new());
         push(&mut merger, &first).unwrap();
         assert_eq!(push(&mut merger, &other).unwrap(), Pushed::NoRoom);
         assert_eq!(seen(&merged(merger)), seen(&first));
@@ -294,7 +336,7 @@ mod tests {
             (good.header, [&payload[..], &[0]].concat().into()),
             (gaps.header, gaps.payload()),
         ];
-        let mut merger = Merger::new(Codec::None, LIMIT, 0);
+        let mut merger = Merger::new(Codec::None, LIMIT, Vec::new());
         push(&mut merger, &good).unwrap();
         for (header, payload) in cases {
             assert!(merger.push(header, &payload, &DecodeLimits::default()).is_err());
@@ -309,7 +351,7 @@ mod tests {
             limit in 100..20_000_usize,
         ) {
             for codec in CODECS {
-                let mut merger = Merger::new(codec, limit, 500);
+                let mut merger = Merger::new(codec, limit, Vec::new());
                 let mut expected = Vec::new();
                 for (times, len) in &batches {
                     let batch = batch(codec, times, &b"abcdefghij".repeat(30)[..*len]);

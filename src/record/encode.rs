@@ -95,25 +95,6 @@ impl BatchBuilder {
         }
     }
 
-    /// Of records that are written already, without offset gaps.
-    pub(super) fn of_records(
-        options: BatchOptions,
-        records: Vec<u8>,
-        count: u32,
-        base_timestamp: i64,
-        max_timestamp: i64,
-    ) -> Self {
-        Self {
-            options,
-            records,
-            count,
-            last_offset_delta: count as i32 - 1,
-            base_timestamp: Some(base_timestamp),
-            max_timestamp,
-            failure: None,
-        }
-    }
-
     /// Adds a record at the next offset.
     pub fn push(
         &mut self,
@@ -187,62 +168,72 @@ impl BatchBuilder {
         if self.records.len() > i32::MAX as usize - HEADER_LEN {
             return Err(EncodeError::TooLarge(self.records.len()));
         }
-        let header = self.header();
+        let facts = BatchFacts {
+            count: self.count,
+            last_offset_delta: self.last_offset_delta,
+            base_timestamp: self.base_timestamp.unwrap_or(-1),
+            max_timestamp: self.max_timestamp,
+        };
         let payload = match self.options.codec {
             _ if self.count == 0 => Bytes::new(),
             Codec::None => Bytes::from(self.records),
             codec => codec.compress(&self.records)?.into(),
         };
-        Ok((seal(header, &payload)?, payload))
-    }
-
-    /// The header but for its length and CRC.
-    fn header(&self) -> [u8; HEADER_LEN] {
-        let options = &self.options;
-        let stamp = options.producer.unwrap_or(ProducerStamp::NONE);
-        let mut attributes = options.codec.attributes();
-        if options.timestamp_type == TimestampType::LogAppendTime {
-            attributes |= attribute::LOG_APPEND_TIME;
-        }
-        if options.transactional {
-            attributes |= attribute::TRANSACTIONAL;
-        }
-        if options.control {
-            attributes |= attribute::CONTROL;
-        }
-        let mut header = [0; HEADER_LEN];
-        put(&mut header, at::BASE_OFFSET, options.base_offset.to_be_bytes());
-        put(
-            &mut header,
-            at::PARTITION_LEADER_EPOCH,
-            options.partition_leader_epoch.to_be_bytes(),
-        );
-        put(&mut header, at::MAGIC, [2]);
-        put(&mut header, at::ATTRIBUTES, attributes.to_be_bytes());
-        put(&mut header, at::LAST_OFFSET_DELTA, self.last_offset_delta.to_be_bytes());
-        put(
-            &mut header,
-            at::BASE_TIMESTAMP,
-            self.base_timestamp.unwrap_or(-1).to_be_bytes(),
-        );
-        put(&mut header, at::MAX_TIMESTAMP, self.max_timestamp.to_be_bytes());
-        put(&mut header, at::PRODUCER_ID, stamp.producer_id.to_be_bytes());
-        put(&mut header, at::PRODUCER_EPOCH, stamp.producer_epoch.to_be_bytes());
-        put(&mut header, at::BASE_SEQUENCE, stamp.base_sequence.to_be_bytes());
-        put(&mut header, at::RECORD_COUNT, self.count.to_be_bytes());
-        header
+        let payload_crc = crc::crc32c(&payload);
+        Ok((header(&self.options, facts, payload.len(), payload_crc)?, payload))
     }
 }
 
-/// Fills in what depends on the payload, and checks the outcome as if a peer had sent it.
-fn seal(mut header: [u8; HEADER_LEN], payload: &[u8]) -> Result<BatchHeader, HeaderError> {
-    let batch_length = (HEADER_LEN - LOG_OVERHEAD + payload.len()) as u32;
+/// What a batch's header says of its records.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BatchFacts {
+    pub(super) count: u32,
+    pub(super) last_offset_delta: i32,
+    pub(super) base_timestamp: i64,
+    pub(super) max_timestamp: i64,
+}
+
+/// The header before such a payload, checked as if a peer had sent it.
+pub(super) fn header(
+    options: &BatchOptions,
+    facts: BatchFacts,
+    payload_len: usize,
+    payload_crc: u32,
+) -> Result<BatchHeader, HeaderError> {
+    let stamp = options.producer.unwrap_or(ProducerStamp::NONE);
+    let mut attributes = options.codec.attributes();
+    if options.timestamp_type == TimestampType::LogAppendTime {
+        attributes |= attribute::LOG_APPEND_TIME;
+    }
+    if options.transactional {
+        attributes |= attribute::TRANSACTIONAL;
+    }
+    if options.control {
+        attributes |= attribute::CONTROL;
+    }
+    let batch_length = (HEADER_LEN - LOG_OVERHEAD + payload_len) as u32;
+    let mut header = [0; HEADER_LEN];
+    put(&mut header, at::BASE_OFFSET, options.base_offset.to_be_bytes());
     put(&mut header, at::BATCH_LENGTH, batch_length.to_be_bytes());
-    let crc = crc::combined(
-        crc::crc32c(&header[at::ATTRIBUTES..]),
-        crc::crc32c(payload),
-        payload.len(),
+    put(
+        &mut header,
+        at::PARTITION_LEADER_EPOCH,
+        options.partition_leader_epoch.to_be_bytes(),
     );
+    put(&mut header, at::MAGIC, [2]);
+    put(&mut header, at::ATTRIBUTES, attributes.to_be_bytes());
+    put(
+        &mut header,
+        at::LAST_OFFSET_DELTA,
+        facts.last_offset_delta.to_be_bytes(),
+    );
+    put(&mut header, at::BASE_TIMESTAMP, facts.base_timestamp.to_be_bytes());
+    put(&mut header, at::MAX_TIMESTAMP, facts.max_timestamp.to_be_bytes());
+    put(&mut header, at::PRODUCER_ID, stamp.producer_id.to_be_bytes());
+    put(&mut header, at::PRODUCER_EPOCH, stamp.producer_epoch.to_be_bytes());
+    put(&mut header, at::BASE_SEQUENCE, stamp.base_sequence.to_be_bytes());
+    put(&mut header, at::RECORD_COUNT, facts.count.to_be_bytes());
+    let crc = crc::combined(crc::crc32c(&header[at::ATTRIBUTES..]), payload_crc, payload_len);
     put(&mut header, at::CRC, crc.to_be_bytes());
     BatchHeader::parse(&header)
 }

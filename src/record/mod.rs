@@ -35,7 +35,7 @@ pub mod patch;
 pub mod reencode;
 pub mod scan;
 
-pub use coalesce::{Merger, Pushed};
+pub use coalesce::{Merged, Merger, Pushed};
 pub use codec::{Codec, CodecError, UnknownCodec};
 pub use control::{ControlType, control_batch};
 pub use decode::{DecodeLimits, Decoded, Headers, Record, RecordError, Records, decode, decode_payload, records};

@@ -6,11 +6,14 @@
 //!
 //! Pure: values in, values out. What can't be put together stays as it is.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::prepare::{Copied, PreparedBatch, SourceOffsets};
+use crate::cluster::BufferPool;
 use crate::offsets::SourceOffset;
-use crate::record::{BatchHeader, Codec, DecodeLimits, Merger, OffsetRange, Pushed};
+use crate::record::{BatchHeader, Codec, DecodeLimits, Merged, Merger, OffsetRange, Pushed};
 
 /// Whether small batches are put together (`kferry.coalesce`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,75 +34,91 @@ const SMALL_COMPRESSED: usize = 8 << 10;
 const FULL: usize = 900 << 10;
 
 /// Puts neighbours together, up to batches of `max_batch_bytes`.
-pub fn coalesce(batches: Vec<PreparedBatch>, max_batch_bytes: usize) -> Vec<PreparedBatch> {
-    let mut coalescing = Joining {
-        max_batch_bytes,
-        to_come: batches.iter().map(|batch| batch.payload.len()).sum(),
-        members: Vec::new(),
-        merger: None,
-        out: Vec::new(),
-    };
-    for batch in batches {
-        coalescing.take(batch);
+pub fn coalesce(batches: Vec<PreparedBatch>, max_batch_bytes: usize, buffers: &BufferPool) -> Vec<PreparedBatch> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut rest = &batches[..];
+    while !rest.is_empty() {
+        let group = Group::at_front(rest, max_batch_bytes, buffers);
+        rest = &rest[group.count..];
+        groups.push(group);
     }
-    coalescing.close();
-    coalescing.out
-}
-
-/// How far the walk over an answer's batches has come.
-struct Joining {
-    max_batch_bytes: usize,
-    /// Bytes of the batches that are not taken so far.
-    to_come: usize,
-    /// Of the batch in the making.
-    members: Vec<PreparedBatch>,
-    /// Holds the members' records where there is more than one.
-    merger: Option<Merger>,
-    out: Vec<PreparedBatch>,
-}
-
-impl Joining {
-    fn take(&mut self, batch: PreparedBatch) {
-        let fits = self.members.last().is_some_and(|last| joins(last, &batch)) && self.add(&batch);
-        if !fits {
-            self.close();
-        }
-        self.to_come -= batch.payload.len();
-        self.members.push(batch);
-    }
-
-    /// Whether the batch has joined the members. One that can't be read does not, and goes to the target as it is.
-    fn add(&mut self, batch: &PreparedBatch) -> bool {
-        let merger = match &mut self.merger {
-            Some(merger) => merger,
-            none => {
-                let first = &self.members[0];
-                // Room for the header, and for bytes that do not compress.
-                let limit = FULL.min(self.max_batch_bytes - self.max_batch_bytes / 16);
-                let codec = first.header.codec().unwrap_or(Codec::None); // Small ones have a known one.
-                let mut merger = Merger::new(codec, limit, self.to_come + first.payload.len());
-                if push(&mut merger, first) != Some(Pushed::Taken) {
-                    return false;
-                }
-                none.insert(merger)
+    // What is put together is known: now each batch moves once at the most.
+    let mut members = batches.into_iter();
+    let mut out = Vec::with_capacity(groups.len());
+    for Group { count, merged } in groups {
+        match merged {
+            Some(merged) => {
+                out.push(merged);
+                members.by_ref().take(count).for_each(drop);
             }
-        };
-        push(merger, batch) == Some(Pushed::Taken)
+            None => out.extend(members.by_ref().take(count)),
+        }
     }
+    out
+}
 
-    fn close(&mut self) {
-        let members = std::mem::take(&mut self.members);
-        let merged = self.merger.take().filter(|_| members.len() > 1);
-        let merged = merged.and_then(|merger| merger.finish().ok());
-        match merged.filter(|(header, _)| header.size() <= self.max_batch_bytes) {
-            Some(merged) => self.out.push(joined(members, merged)),
-            None => self.out.extend(members),
+/// The next batches.
+struct Group {
+    count: usize,
+    /// What stands for all of them, if they are put together.
+    merged: Option<PreparedBatch>,
+}
+
+impl Group {
+    fn at_front(batches: &[PreparedBatch], max_batch_bytes: usize, buffers: &BufferPool) -> Self {
+        let alone = |count| Self { count, merged: None };
+        // Room for the header, and for bytes that do not compress.
+        let limit = FULL.min(max_batch_bytes - max_batch_bytes / 16);
+        let (joining, bytes) = joining(batches, limit);
+        if joining < 2 {
+            return alone(1);
+        }
+        let codec = batches[0].header.codec().unwrap_or(Codec::None); // Small ones have a known one.
+        let mut merger = Merger::new(codec, limit, buffers.take_or_make(bytes));
+        let taken = batches[..joining].iter().take_while(|batch| push(&mut merger, batch));
+        let count = taken.count();
+        // One that can't be read goes to the target as it is.
+        let merged = match count {
+            0 | 1 => return alone(1),
+            _ => merger.finish().ok(),
+        };
+        let merged = merged.map(
+            |Merged {
+                 header,
+                 payload,
+                 unused,
+             }| {
+                drop(unused.map(|buffer| buffers.lend(buffer))); // Comes back at once.
+                (header, buffers.lend(payload))
+            },
+        );
+        match merged.filter(|(header, _)| header.size() <= max_batch_bytes) {
+            Some((header, payload)) => Self {
+                count,
+                merged: Some(joined(&batches[..count], header, payload)),
+            },
+            None => alone(count),
         }
     }
 }
 
-fn push(merger: &mut Merger, batch: &PreparedBatch) -> Option<Pushed> {
-    merger.push(batch.header, &batch.payload, &DecodeLimits::default()).ok()
+/// Whether the batch's records are in.
+fn push(merger: &mut Merger, batch: &PreparedBatch) -> bool {
+    let pushed = merger.push(batch.header, &batch.payload, &DecodeLimits::default());
+    matches!(pushed, Ok(Pushed::Taken))
+}
+
+/// How many batches may lie in one, and their bytes: as they are, no more than `limit`.
+fn joining(batches: &[PreparedBatch], limit: usize) -> (usize, usize) {
+    let (mut count, mut bytes) = (1, batches[0].payload.len());
+    for pair in batches.windows(2) {
+        let longer = bytes + pair[1].payload.len();
+        if longer > limit || !joins(&pair[0], &pair[1]) {
+            break;
+        }
+        (count, bytes) = (count + 1, longer);
+    }
+    (count, bytes)
 }
 
 /// Whether a batch may lie in one with the batch before.
@@ -118,9 +137,7 @@ fn is_small(header: &BatchHeader) -> bool {
     }
 }
 
-/// What stands for all of them.
-fn joined(members: Vec<PreparedBatch>, (header, payload): (BatchHeader, Bytes)) -> PreparedBatch {
-    let count = members.len() as u32;
+fn joined(members: &[PreparedBatch], header: BatchHeader, payload: Bytes) -> PreparedBatch {
     let mut ranges: Vec<OffsetRange> = Vec::new();
     for (start, count) in members.iter().flat_map(PreparedBatch::source_ranges) {
         let (start, count) = (start.0, count as u32);
@@ -133,20 +150,20 @@ fn joined(members: Vec<PreparedBatch>, (header, payload): (BatchHeader, Bytes)) 
         [OffsetRange { start, .. }] => SourceOffsets::From(SourceOffset(start)),
         _ => SourceOffsets::Ranges(ranges),
     };
-    let last = members.into_iter().next_back().expect("there are several");
+    let last = &members[members.len() - 1];
     PreparedBatch {
         header,
         payload,
         source_offsets,
-        copied: Copied::Coalesced(count),
-        ..last
+        next_position: last.next_position,
+        source: last.source,
+        copied: Copied::Coalesced(members.len() as u32),
+        hold: Arc::clone(&last.hold),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::record::{BatchBuilder, BatchOptions, HEADER_LEN, decode_payload};
     use crate::replication::budget::Reservation;
@@ -194,6 +211,10 @@ mod tests {
         batch(Codec::None, 3, &[(start, count)], len)
     }
 
+    fn coalesced(batches: Vec<PreparedBatch>, max_batch_bytes: usize) -> Vec<PreparedBatch> {
+        coalesce(batches, max_batch_bytes, &BufferPool::default())
+    }
+
     /// The source offsets of each batch.
     fn offsets(batches: &[PreparedBatch]) -> Vec<Vec<(i64, i64)>> {
         let of_batch = |batch: &PreparedBatch| batch.source_ranges().map(|(start, count)| (start.0, count)).collect();
@@ -211,19 +232,19 @@ mod tests {
 
     #[test]
     fn a_batch_alone_stays_as_it_is() {
-        let alone = coalesce(vec![plain(5, 2, 10)], MAX);
+        let alone = coalesced(vec![plain(5, 2, 10)], MAX);
         assert_eq!(
             (offsets(&alone), alone[0].copied),
             (vec![vec![(5, 2)]], Copied::Patched)
         );
-        assert!(coalesce(Vec::new(), MAX).is_empty());
+        assert!(coalesced(Vec::new(), MAX).is_empty());
     }
 
     #[test]
     fn small_neighbours_become_one_that_stands_for_all_of_them() {
         let batches = || vec![plain(5, 2, 10), plain(7, 1, 10), plain(8, 3, 10)];
         let last = batches()[2].source;
-        let one = coalesce(batches(), MAX);
+        let one = coalesced(batches(), MAX);
         assert_eq!(offsets(&one), [[(5, 6)]]);
         assert_eq!(one[0].source_offsets, SourceOffsets::From(SourceOffset(5)));
         assert_eq!(
@@ -240,7 +261,7 @@ mod tests {
             batch(Codec::Lz4, 3, &[(10, 2)], 10),
             batch(Codec::Lz4, 3, &[(20, 1)], 10),
         ];
-        assert_eq!(offsets(&coalesce(batches, MAX)), [[(5, 2), (9, 3), (20, 1)]]);
+        assert_eq!(offsets(&coalesced(batches, MAX)), [[(5, 2), (9, 3), (20, 1)]]);
     }
 
     #[test]
@@ -255,7 +276,7 @@ mod tests {
             plain(6, 1, 10),
             batch(Codec::Zstd, 3, &[(7, 1)], SMALL_COMPRESSED),
         ];
-        let parted = coalesce(batches, MAX);
+        let parted = coalesced(batches, MAX);
         let expected = [&[(0, 2)], &[(2, 2)], &[(4, 1)], &[(5, 1)], &[(6, 1)], &[(7, 1)]];
         assert_eq!(offsets(&parted), expected);
     }
@@ -269,9 +290,9 @@ mod tests {
                     .collect::<Vec<_>>()
             };
             for max in [20_000, MAX] {
-                let fewer = coalesce(batches(), max);
+                let fewer = coalesced(batches(), max);
                 assert!(fewer.iter().all(|batch| batch.header.size() <= max));
-                assert!(fewer.len() <= 320_000 / (max * 9 / 10) + 1, "{codec}: {}", fewer.len());
+                assert!(fewer.len() <= 320_000 / (max * 4 / 5) + 1, "{codec}: {}", fewer.len());
                 assert_eq!(values(&fewer), values(&batches()));
             }
         }
@@ -291,7 +312,7 @@ mod tests {
             damaged(4),
             plain(6, 1, 10),
         ];
-        let kept = coalesce(batches, MAX);
+        let kept = coalesced(batches, MAX);
         assert_eq!(offsets(&kept), [[(0, 2)], [(2, 2)], [(4, 2)], [(6, 1)]]);
         assert_eq!(kept[0].copied, Copied::Patched);
     }

@@ -9,7 +9,8 @@ use tokio::task::block_in_place;
 
 use super::routes::Routes;
 use crate::cluster::{
-    Cluster, ClusterError, Connection, FetchOptions, FetchPartition, FetchSession, Isolation, Purpose, fetch,
+    BufferPool, Cluster, ClusterError, Connection, FetchOptions, FetchPartition, FetchSession, Isolation, Purpose,
+    fetch,
 };
 use crate::offsets::SourceOffset;
 use crate::protocol::error_code::ErrorCode;
@@ -97,7 +98,7 @@ async fn run_job(
             Some(FetchedPart {
                 index,
                 asked: SourceOffset(wanted.context.start_offset),
-                fetch: partition_fetch(fetched, wanted, &hold),
+                fetch: partition_fetch(fetched, wanted, &hold, source.buffers()),
             })
         });
         parts.collect()
@@ -164,7 +165,12 @@ fn fetch_partition(routes: &Routes, wanted: &WantedPartition) -> FetchPartition 
     }
 }
 
-fn partition_fetch(fetched: FetchedPartition, asked: &WantedPartition, hold: &Arc<Reservation>) -> PartitionFetch {
+fn partition_fetch(
+    fetched: FetchedPartition,
+    asked: &WantedPartition,
+    hold: &Arc<Reservation>,
+    buffers: &BufferPool,
+) -> PartitionFetch {
     if let Some(diverging) = fetched.diverging_epoch {
         return PartitionFetch::Truncated(Truncation::told(diverging, asked.leader_epoch));
     }
@@ -188,7 +194,7 @@ fn partition_fetch(fetched: FetchedPartition, asked: &WantedPartition, hold: &Ar
         hold,
     );
     if asked.coalescing == Coalescing::Auto {
-        prepared.batches = coalesce(prepared.batches, asked.context.max_batch_bytes);
+        prepared.batches = coalesce(prepared.batches, asked.context.max_batch_bytes, buffers);
     }
     PartitionFetch::Records {
         log: SourceLog {
