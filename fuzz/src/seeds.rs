@@ -49,6 +49,7 @@ fn write_all() -> io::Result<()> {
     write(&folder.join("batch_scan"), records_of_partitions())?;
     write(&folder.join("records"), payloads(&[]))?;
     write(&folder.join("reencode"), payloads(&[6]))?;
+    write(&folder.join("coalesce"), pairs_of_payloads())?;
     write(&folder.join("legacy"), message_sets())?;
     write(&folder.join("ledger"), ledger_records())?;
     write(&folder.join("sandbox"), requests())
@@ -222,6 +223,15 @@ fn payloads(choices: &[u8]) -> Vec<Vec<u8>> {
         [&attributes, choices, &[1, 2], &batch(*codec)[HEADER_LEN..]].concat()
     };
     CODECS.iter().map(payload).collect()
+}
+
+/// The same payload twice, parted in the middle.
+fn pairs_of_payloads() -> Vec<Vec<u8>> {
+    let pair = |codec: &Codec| {
+        let (batch, choices) = (batch(*codec), [codec.attributes() as u8, 10, 2, 2, 128]);
+        [&choices[..], &batch[HEADER_LEN..], &batch[HEADER_LEN..]].concat()
+    };
+    CODECS.iter().map(pair).collect()
 }
 
 /// Two messages of each older format, by themselves and for each codec that they may be wrapped with.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use kafka_protocol::messages::MetadataRequest;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::backoff::Backoff;
@@ -13,6 +15,7 @@ use super::connection::Connection;
 use super::connections::Purpose;
 use super::error::{ClusterError, Side};
 use super::metadata::{Metadata, TopicSelection};
+use super::now;
 use super::refresher::{self, Demand};
 
 /// One cluster. Clones are handles on the same; the last one dropped ends what runs for it.
@@ -79,6 +82,21 @@ impl Cluster {
         self.brokers.connection(broker_id, purpose).await
     }
 
+    /// The way to a broker and back: the shortest of several.
+    pub async fn round_trip(&self) -> Result<Duration, ClusterError> {
+        let broker = self.brokers_by_preference().into_iter().next();
+        let broker = broker.ok_or_else(|| self.brokers.unreachable(BTreeMap::new()))?;
+        let connection = self.connection(broker, Purpose::Admin).await?;
+        let mut shortest = Duration::MAX;
+        for _ in 0..ROUND_TRIPS {
+            let began = now();
+            let request = MetadataRequest::default().with_topics(Some(Vec::new())); // The least to ask for.
+            connection.call(request.with_allow_auto_topic_creation(false)).await?;
+            shortest = shortest.min(began.elapsed());
+        }
+        Ok(shortest)
+    }
+
     /// The time of day in milliseconds since 1970, for what records are stamped with.
     pub fn time_ms(&self) -> i64 {
         self.brokers.config.world.time_ms()
@@ -116,6 +134,9 @@ impl Cluster {
     }
 }
 
+/// How often the round trip is measured: the first may have to wait for the broker to wake up.
+const ROUND_TRIPS: usize = 3;
+
 /// How many callers can wait for metadata before the next has to wait for its place.
 const MOST_DEMANDS: usize = 64;
 
@@ -123,13 +144,11 @@ const MOST_DEMANDS: usize = 64;
 mod tests {
     use super::*;
     use crate::cluster::error::with_causes;
-    use crate::cluster::now;
     use crate::cluster::scripted_broker::{Say, ScriptedBroker, broker, config, listener, metadata};
     use crate::protocol::ApiKey;
     use crate::protocol::error_code::Recovery;
     use kafka_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-    use std::time::Duration;
     use tokio::task::JoinSet;
 
     #[tokio::test]

@@ -33,8 +33,8 @@ pub(super) struct Demand {
 pub(super) async fn run(brokers: Weak<Brokers>, mut demands: mpsc::Receiver<Demand>, max_age: Duration) {
     // What the timer asks about: everything that was ever asked about.
     let mut interest = TopicSelection::Names(Vec::new());
-    let mut last = now();
-    let mut due = last + max_age;
+    let mut due = now() + max_age;
+    let mut next = saved_up(now());
     loop {
         let first = tokio::select! {
             biased;
@@ -44,8 +44,9 @@ pub(super) async fn run(brokers: Weak<Brokers>, mut demands: mpsc::Receiver<Dema
             },
             () = sleep_until(due) => None,
         };
-        // Whoever finds no leader asks again at once; the brokers are spared that.
-        sleep_until(last + DISTANCE).await;
+        // Whoever finds no leader asks again at once; the brokers are spared that. A few questions in a row are a start.
+        sleep_until(next).await;
+        next = next.max(saved_up(now())) + DISTANCE;
         let mut waiting: Vec<Demand> = first.into_iter().collect();
         while let Ok(demand) = demands.try_recv() {
             waiting.push(demand);
@@ -60,13 +61,12 @@ pub(super) async fn run(brokers: Weak<Brokers>, mut demands: mpsc::Receiver<Dema
         let Some(brokers) = brokers.upgrade() else { return };
         let answer = brokers.refresh(&topics).await;
         drop(brokers);
-        last = now();
         // An answer to a demand leaves the topics that it is not about as old as they were.
         if waiting.is_empty() {
-            due = last + max_age;
+            due = now() + max_age;
             if let Err(error) = &answer {
                 tracing::warn!(%error, "metadata are out of date; trying again");
-                due = last + SOON.min(max_age);
+                due = now() + SOON.min(max_age);
             }
         }
         for demand in waiting {
@@ -197,8 +197,15 @@ fn share_of(deadline: Instant, among: usize) -> Duration {
     left / u32::try_from(among).unwrap_or(u32::MAX).max(1)
 }
 
-/// Kafka's `retry.backoff.ms`.
+/// Between two refreshes in the long run: Kafka's `retry.backoff.ms`.
 const DISTANCE: Duration = Duration::from_millis(100);
+
+/// What may be saved up of that: ten refreshes in a row.
+const CREDIT: Duration = Duration::from_secs(1);
+
+fn saved_up(now: Instant) -> Instant {
+    now.checked_sub(CREDIT).unwrap_or(now)
+}
 
 /// When to try again after the timer's attempt failed, which took long enough.
 const SOON: Duration = Duration::from_secs(1);

@@ -27,18 +27,27 @@ pub enum Coalescing {
 /// A batch of less than this costs more as a request's part than its records cost when they are written anew.
 pub const SMALL: usize = 32 << 10;
 
-/// The same, of compressed ones, which have to be decompressed and compressed again.
-const SMALL_COMPRESSED: usize = 8 << 10;
+/// Compressed ones, which have to be decompressed and compressed again, are small when they are smaller by this.
+const COMPRESSED: usize = 4;
 
 /// What a batch is to hold before it is compressed. Consumers ask for 1 MiB of a partition by default.
-const FULL: usize = 900 << 10;
+pub const FULL: usize = 900 << 10;
 
-/// Puts neighbours together, up to batches of `max_batch_bytes`.
-pub fn coalesce(batches: Vec<PreparedBatch>, max_batch_bytes: usize, buffers: &BufferPool) -> Vec<PreparedBatch> {
+/// What batches to put together.
+#[derive(Debug, Clone, Copy)]
+pub struct CoalesceOptions {
+    /// Those smaller than this.
+    pub below: usize,
+    /// The target's `max.message.bytes`.
+    pub max_batch_bytes: usize,
+}
+
+/// Puts neighbours together.
+pub fn coalesce(batches: Vec<PreparedBatch>, options: CoalesceOptions, buffers: &BufferPool) -> Vec<PreparedBatch> {
     let mut groups: Vec<Group> = Vec::new();
     let mut rest = &batches[..];
     while !rest.is_empty() {
-        let group = Group::at_front(rest, max_batch_bytes, buffers);
+        let group = Group::at_front(rest, options, buffers);
         rest = &rest[group.count..];
         groups.push(group);
     }
@@ -65,11 +74,12 @@ struct Group {
 }
 
 impl Group {
-    fn at_front(batches: &[PreparedBatch], max_batch_bytes: usize, buffers: &BufferPool) -> Self {
+    fn at_front(batches: &[PreparedBatch], options: CoalesceOptions, buffers: &BufferPool) -> Self {
+        let CoalesceOptions { below, max_batch_bytes } = options;
         let alone = |count| Self { count, merged: None };
         // Room for the header, and for bytes that do not compress.
         let limit = FULL.min(max_batch_bytes - max_batch_bytes / 16);
-        let (joining, bytes) = joining(batches, limit);
+        let (joining, bytes) = joining(batches, below, limit);
         if joining < 2 {
             return alone(1);
         }
@@ -109,11 +119,11 @@ fn push(merger: &mut Merger, batch: &PreparedBatch) -> bool {
 }
 
 /// How many batches may lie in one, and their bytes: as they are, no more than `limit`.
-fn joining(batches: &[PreparedBatch], limit: usize) -> (usize, usize) {
+fn joining(batches: &[PreparedBatch], below: usize, limit: usize) -> (usize, usize) {
     let (mut count, mut bytes) = (1, batches[0].payload.len());
     for pair in batches.windows(2) {
         let longer = bytes + pair[1].payload.len();
-        if longer > limit || !joins(&pair[0], &pair[1]) {
+        if longer > limit || !joins(&pair[0], &pair[1], below) {
             break;
         }
         (count, bytes) = (count + 1, longer);
@@ -122,17 +132,17 @@ fn joining(batches: &[PreparedBatch], limit: usize) -> (usize, usize) {
 }
 
 /// Whether a batch may lie in one with the batch before.
-fn joins(before: &PreparedBatch, batch: &PreparedBatch) -> bool {
-    is_small(&before.header)
-        && is_small(&batch.header)
+fn joins(before: &PreparedBatch, batch: &PreparedBatch, below: usize) -> bool {
+    is_small(&before.header, below)
+        && is_small(&batch.header, below)
         && before.header.codec() == batch.header.codec()
         && before.source.epoch == batch.source.epoch // Where two logs part, it is between epochs.
 }
 
-fn is_small(header: &BatchHeader) -> bool {
+fn is_small(header: &BatchHeader, below: usize) -> bool {
     match header.codec() {
-        Ok(Codec::None) => header.size() < SMALL,
-        Ok(_) => header.size() < SMALL_COMPRESSED,
+        Ok(Codec::None) => header.size() < below,
+        Ok(_) => header.size() < below / COMPRESSED,
         Err(_) => false,
     }
 }
@@ -212,7 +222,11 @@ mod tests {
     }
 
     fn coalesced(batches: Vec<PreparedBatch>, max_batch_bytes: usize) -> Vec<PreparedBatch> {
-        coalesce(batches, max_batch_bytes, &BufferPool::default())
+        let options = CoalesceOptions {
+            below: SMALL,
+            max_batch_bytes,
+        };
+        coalesce(batches, options, &BufferPool::default())
     }
 
     /// The source offsets of each batch.
@@ -274,7 +288,7 @@ mod tests {
             batch(Codec::Zstd, 4, &[(4, 1)], 10),
             plain(5, 1, SMALL),
             plain(6, 1, 10),
-            batch(Codec::Zstd, 3, &[(7, 1)], SMALL_COMPRESSED),
+            batch(Codec::Zstd, 3, &[(7, 1)], SMALL / COMPRESSED),
         ];
         let parted = coalesced(batches, MAX);
         let expected = [&[(0, 2)], &[(2, 2)], &[(4, 1)], &[(5, 1)], &[(6, 1)], &[(7, 1)]];

@@ -34,9 +34,10 @@ impl RateLimit {
         self.paid_at.filter(|paid_at| *paid_at > now)
     }
 
-    /// Bytes that one fetch should ask for at most.
-    pub fn fetch_bytes(&self) -> usize {
-        usize::try_from(self.bytes_per_second / FETCHES_PER_SECOND)
+    /// Bytes that one fetch should ask for at most, of so many that may be under way at a time: what they bring is owed only
+    /// when it is there.
+    pub fn fetch_bytes(&self, fetches: usize) -> usize {
+        usize::try_from(self.bytes_per_second / FETCHES_PER_SECOND / fetches.max(1) as u64)
             .unwrap_or(usize::MAX)
             .max(1)
     }

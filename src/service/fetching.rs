@@ -16,7 +16,7 @@ use crate::offsets::SourceOffset;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::fetch_response::FetchedPartition;
 use crate::replication::budget::Reservation;
-use crate::replication::coalesce::{Coalescing, coalesce};
+use crate::replication::coalesce::{CoalesceOptions, coalesce};
 use crate::replication::epochs::Truncation;
 use crate::replication::flow::{Event, FetchJob, FetchedPart, PartitionFetch, Slot, WantedPartition};
 use crate::replication::partition::SourceLog;
@@ -193,9 +193,11 @@ fn partition_fetch(
         asked.context,
         hold,
     );
-    if asked.coalescing == Coalescing::Auto {
-        prepared.batches = coalesce(prepared.batches, asked.context.max_batch_bytes, buffers);
-    }
+    let options = CoalesceOptions {
+        below: asked.coalesce_below,
+        max_batch_bytes: asked.context.max_batch_bytes,
+    };
+    prepared.batches = coalesce(prepared.batches, options, buffers);
     PartitionFetch::Records {
         log: SourceLog {
             last_stable_offset: SourceOffset(fetched.last_stable_offset),

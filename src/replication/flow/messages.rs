@@ -1,14 +1,13 @@
 //! What goes into a flow and what comes out of it.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use uuid::Uuid;
 
 use crate::offsets::SourceOffset;
 use crate::protocol::error_code::ErrorCode;
 use crate::replication::budget::Reservation;
-use crate::replication::coalesce::Coalescing;
 use crate::replication::epochs::{BatchMark, Truncation};
 use crate::replication::fate::FateContext;
 use crate::replication::partition::{OutgoingBatch, PartitionCheckpoint, PartitionStart, ProduceOutcome, SourceLog};
@@ -27,48 +26,6 @@ pub struct Slot {
 pub enum End {
     Source,
     Target,
-}
-
-#[derive(Debug, Clone)]
-pub struct FlowLimits {
-    pub source_connections: u16,
-    pub target_connections: u16,
-    /// What one fetch asks for.
-    pub fetch_bytes: usize,
-    /// What one fetch asks for of one partition.
-    pub partition_fetch_bytes: usize,
-    /// What a partition may have fetched and not sent before it pauses.
-    pub partition_bytes: usize,
-    /// What a source slot may have fetched and not acked before it pauses.
-    pub slot_window_bytes: usize,
-    pub checkpoint_interval: Duration,
-    /// How long a partition's target may take nothing before the partition stops; `None` to try for ever.
-    pub patience: Option<Duration>,
-    pub coalescing: Coalescing,
-    pub lanes: i32,
-}
-
-impl FlowLimits {
-    /// Limits for a budget of `memory` bytes between `source_brokers` and the target.
-    pub fn for_memory(memory: usize, source_brokers: usize, lanes: i32) -> Self {
-        const FETCH_BYTES_MAX: usize = 8 << 20;
-        const FETCH_BYTES_MIN: usize = 64 << 10;
-        let source_connections = 2;
-        let slots = source_brokers.max(1) * usize::from(source_connections);
-        let fetch_bytes = (memory / (4 * slots)).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
-        Self {
-            source_connections,
-            target_connections: 2,
-            fetch_bytes,
-            partition_fetch_bytes: (fetch_bytes / 4).max(FETCH_BYTES_MIN),
-            partition_bytes: fetch_bytes / 2,
-            slot_window_bytes: 3 * fetch_bytes,
-            checkpoint_interval: Duration::from_secs(1),
-            patience: None,
-            coalescing: Coalescing::Auto,
-            lanes,
-        }
-    }
 }
 
 /// A partition, and what its batches must look like on the target.
@@ -126,7 +83,8 @@ pub struct WantedPartition {
     pub topic_id: Uuid,
     pub max_bytes: usize,
     pub context: FateContext,
-    pub coalescing: Coalescing,
+    /// Batches of less are put together; see [`FlowLimits`](super::FlowLimits).
+    pub coalesce_below: usize,
 }
 
 #[derive(Debug)]

@@ -10,6 +10,7 @@
 
 mod fetching;
 mod leaders;
+mod limits;
 mod messages;
 mod ownership;
 mod polling;
@@ -20,9 +21,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
+pub use limits::{Conditions, FlowLimits};
 pub use messages::{
-    Action, CheckpointJob, End, Event, FetchJob, FetchedPart, FlowLimits, FlowPartition, Leader, PartitionFetch,
-    ProduceJob, RecoverJob, RecoveryFailure, Slot, Totals, WantedPartition,
+    Action, CheckpointJob, End, Event, FetchJob, FetchedPart, FlowPartition, Leader, PartitionFetch, ProduceJob,
+    RecoverJob, RecoveryFailure, Slot, Totals, WantedPartition,
 };
 
 pub use ownership::{LEASE, Tenure};

@@ -10,7 +10,6 @@ use super::{
 };
 use crate::replication::fate::FateContext;
 use crate::replication::partition::{OutgoingBatch, PartitionCheckpoint};
-use crate::replication::rate::RateLimit;
 
 impl FlowReplicator {
     /// The next thing to do, if there is one now.
@@ -178,7 +177,7 @@ impl FlowReplicator {
         let max_bytes = self
             .rate
             .as_ref()
-            .map_or(usize::MAX, RateLimit::fetch_bytes)
+            .map_or(usize::MAX, |rate| rate.fetch_bytes(self.sources.len()))
             .min(self.limits.fetch_bytes);
         let slots: Vec<Slot> = self.sources.keys().copied().collect();
         slots
@@ -212,7 +211,9 @@ impl FlowReplicator {
             state.quiet = true;
             return None;
         }
-        let partition_bytes = self.limits.partition_fetch_bytes.min(max_bytes);
+        // Whoever is alone gets all.
+        let share = max_bytes / wanted.len();
+        let partition_bytes = self.limits.partition_fetch_bytes.max(share).min(max_bytes);
         let partitions = wanted
             .iter()
             .map(|index| {
@@ -269,7 +270,7 @@ impl Member {
                 max_batch_bytes: self.max_batch_bytes,
                 keep_append_time: self.keep_append_time,
             },
-            coalescing: limits.coalescing,
+            coalesce_below: limits.coalesce_below,
         }
     }
 }

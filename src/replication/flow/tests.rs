@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::*;
 use crate::offsets::TargetOffset;
 use crate::record::{BatchBuilder, BatchOptions};
+use crate::replication::coalesce::Coalescing;
 use crate::replication::forgetting::WallClock;
 use crate::replication::partition::tests::{as_known, remembered};
 use crate::replication::partition::{PartitionStart, SourceLog};
@@ -18,6 +19,18 @@ use crate::replication::prepare::{FetchedRecords, prepare};
 )]
 fn start_of_time() -> Instant {
     Instant::now()
+}
+
+/// Of a broker near by, with a little memory.
+fn limits(lanes: i32) -> FlowLimits {
+    FlowLimits::new(&Conditions {
+        memory: 64 << 20,
+        source_brokers: 1,
+        lanes,
+        source_round_trip: Duration::ZERO,
+        target_round_trip: Duration::ZERO,
+        coalescing: Coalescing::Auto,
+    })
 }
 
 /// One partition between two brokers; nothing else is ever due.
@@ -126,7 +139,7 @@ fn a_partition_that_was_full_is_fetched_again_as_soon_as_it_sends() {
     let now = start_of_time();
     let limits = FlowLimits {
         partition_bytes: 1000,
-        ..FlowLimits::for_memory(64 << 20, 1, 1)
+        ..limits(1)
     };
     let mut flow = flow(limits);
     let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
@@ -164,7 +177,7 @@ fn a_partition_that_was_full_is_fetched_again_as_soon_as_it_sends() {
 #[test]
 fn what_is_stopped_from_the_start_keeps_its_checkpoint() {
     let now = start_of_time();
-    let limits = FlowLimits::for_memory(64 << 20, 1, 8);
+    let limits = limits(8);
     let mut flow = flow_of(limits, Some(Stopped::SourceRecreated));
     while let Some(action) = flow.poll_action(now) {
         assert!(matches!(action, Action::RefreshMetadata(_)), "{action:?}");
@@ -176,7 +189,7 @@ fn what_is_stopped_from_the_start_keeps_its_checkpoint() {
 #[test]
 fn a_drained_flow_ends_when_all_on_its_way_has_arrived() {
     let now = start_of_time();
-    let mut flow = flow(FlowLimits::for_memory(64 << 20, 1, 8));
+    let mut flow = flow(limits(8));
     let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
         panic!("a fetch is due")
     };
@@ -214,7 +227,7 @@ fn a_drained_flow_ends_when_all_on_its_way_has_arrived() {
 #[test]
 fn a_source_that_moves_is_fetched_from_its_new_leader() {
     let now = start_of_time();
-    let mut flow = flow(FlowLimits::for_memory(64 << 20, 1, 8));
+    let mut flow = flow(limits(8));
     let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
         panic!("a fetch is due")
     };
@@ -246,7 +259,7 @@ fn a_source_that_moves_is_fetched_from_its_new_leader() {
 #[test]
 fn nothing_is_sent_by_whoever_is_not_sure_to_own_the_flow() {
     let now = start_of_time();
-    let mut flow = flow(FlowLimits::for_memory(64 << 20, 1, 8));
+    let mut flow = flow(limits(8));
     let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
         panic!("a fetch is due")
     };
@@ -266,7 +279,7 @@ fn nothing_is_sent_by_whoever_is_not_sure_to_own_the_flow() {
 fn old_records_wait_until_no_earlier_owner_sends_any() {
     let now = start_of_time();
     let (tenure, clock) = (Tenure::new(now, now, false), WallClock::new(now, i64::MAX));
-    let mut flow = owned(tenure, clock, FlowLimits::for_memory(64 << 20, 1, 8), None);
+    let mut flow = owned(tenure, clock, limits(8), None);
     let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
         panic!("a fetch is due")
     };
@@ -298,7 +311,7 @@ fn old_records_wait_until_no_earlier_owner_sends_any() {
 fn new_records_wait_for_nobody() {
     let now = start_of_time();
     let (tenure, clock) = (Tenure::new(now, now, false), WallClock::new(now, 0));
-    let mut flow = owned(tenure, clock, FlowLimits::for_memory(64 << 20, 1, 8), None);
+    let mut flow = owned(tenure, clock, limits(8), None);
     let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
         panic!("a fetch is due")
     };
@@ -315,7 +328,7 @@ fn a_gap_is_believed_by_whoever_still_owns_the_flow() {
         log_start: SourceOffset(5),
         log_end: SourceOffset(9),
     };
-    let mut flow = flow(FlowLimits::for_memory(64 << 20, 1, 8));
+    let mut flow = flow(limits(8));
     while next_job(&mut flow, now).is_some() {}
     flow.handle(now, gap);
     assert!(flow.partition(0).stopped().is_none(), "nobody has been asked");
@@ -331,7 +344,7 @@ fn a_gap_is_believed_by_whoever_still_owns_the_flow() {
 #[test]
 fn whoever_is_superseded_stops_and_writes_nothing_more() {
     let now = start_of_time();
-    let mut flow = flow(FlowLimits::for_memory(64 << 20, 1, 8));
+    let mut flow = flow(limits(8));
     let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
         panic!("a fetch is due")
     };
@@ -348,7 +361,7 @@ fn whoever_is_superseded_stops_and_writes_nothing_more() {
 #[test]
 fn a_checkpoint_that_came_too_late_is_not_tried_again() {
     let now = start_of_time();
-    let mut flow = flow(FlowLimits::for_memory(64 << 20, 1, 8));
+    let mut flow = flow(limits(8));
     let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
         panic!("a fetch is due")
     };
@@ -386,7 +399,7 @@ fn a_checkpoint_that_came_too_late_is_not_tried_again() {
 #[test]
 fn a_lane_is_recovered_once_at_a_time() {
     let now = start_of_time();
-    let mut flow = flow(FlowLimits::for_memory(64 << 20, 1, 8));
+    let mut flow = flow(limits(8));
     let job = std::iter::from_fn(|| flow.poll_action(now)).find_map(|action| match action {
         Action::Recover(job) => Some(job),
         Action::RefreshMetadata(_) => None,

@@ -26,7 +26,7 @@ use crate::protocol::error_code::ErrorCode;
 use crate::reconcile::topics::{SourceTopic, TopicChange, TopicSelection, plan_topics};
 use crate::replication::budget::Budget;
 use crate::replication::coalesce::Coalescing;
-use crate::replication::flow::{FlowLimits, FlowReplicator};
+use crate::replication::flow::{Conditions, FlowLimits, FlowReplicator};
 use crate::replication::forgetting::WallClock;
 use crate::replication::ledger::{lane_transactional_id, ledger_topic};
 use crate::replication::partition::Policies;
@@ -252,10 +252,18 @@ async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Rea
     progress.set_total(total as u64);
 
     let (topic_count, partition_count) = (topics.len(), partitions.len());
+    let (source_round_trip, target_round_trip) = tokio::try_join!(source.round_trip(), target.round_trip())?;
+    let conditions = Conditions {
+        memory: request.memory,
+        source_brokers: source.metadata().brokers.len(),
+        lanes: ledger.lanes(),
+        source_round_trip,
+        target_round_trip,
+        coalescing: request.coalescing,
+    };
     let limits = FlowLimits {
         patience: (!request.follow).then_some(PATIENCE),
-        coalescing: request.coalescing,
-        ..FlowLimits::for_memory(request.memory, source.metadata().brokers.len(), ledger.lanes())
+        ..FlowLimits::new(&conditions)
     };
     let (budget, rate) = (Budget::new(request.memory), request.max_rate.map(RateLimit::new));
     let groups = request.groups.map(|patterns| GroupMove {
