@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::aborted::AbortedTransactions;
+use super::fate::{BatchFate, FateContext, fate};
 use super::prepare::{Copied, PreparedBatch, SourceOffsets};
 use crate::cluster::BufferPool;
 use crate::offsets::SourceOffset;
-use crate::record::{BatchHeader, Codec, DecodeLimits, Merged, Merger, OffsetRange, Pushed};
+use crate::record::{BatchHeader, Codec, DecodeLimits, Merged, Merger, OffsetRange, Pushed, Scanned, scan};
 
 /// Whether small batches are put together (`kferry.coalesce`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -110,6 +112,20 @@ impl Group {
             None => alone(count),
         }
     }
+}
+
+/// Whether none of a partition's records has to be written anew, as far as headers tell.
+pub fn is_light(records: &Bytes, context: &FateContext, below: usize) -> bool {
+    let nobody = AbortedTransactions::new(Vec::new());
+    let mut small = 0;
+    scan(records.clone()).all(|scanned| match scanned {
+        Ok(Scanned::Batch(batch)) => {
+            small += usize::from(is_small(&batch.header, below));
+            small < 2 && !matches!(fate(&batch.header, &nobody, context), BatchFate::Reencode(_))
+        }
+        Ok(Scanned::Legacy(_)) => false,
+        Err(_) => true, // Nothing is done with it.
+    })
 }
 
 /// Whether the batch's records are in.

@@ -16,7 +16,7 @@ use crate::offsets::SourceOffset;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::fetch_response::FetchedPartition;
 use crate::replication::budget::Reservation;
-use crate::replication::coalesce::{CoalesceOptions, coalesce};
+use crate::replication::coalesce::{self, CoalesceOptions, coalesce};
 use crate::replication::epochs::Truncation;
 use crate::replication::flow::{Event, FetchJob, FetchedPart, PartitionFetch, Slot, WantedPartition};
 use crate::replication::partition::SourceLog;
@@ -28,9 +28,6 @@ const MAX_WAIT_MS: i32 = 500;
 
 /// What the fetch response holds beside the records of a partition, at the least.
 const PARTITION_OVERHEAD: usize = 64;
-
-/// Records of so many bytes may take a while to be written anew. It takes some ten microseconds to let others go on.
-const HEAVY: usize = 32 << 10;
 
 pub(super) async fn run_slot(
     slot: Slot,
@@ -91,6 +88,12 @@ async fn run_job(
     let records: usize = response.partitions.iter().map(|(_, part)| part.records.len()).sum();
     let hold = Arc::new(job.hold);
     let asked: HashMap<usize, &WantedPartition> = job.partitions.iter().map(|wanted| (wanted.index, wanted)).collect();
+    let is_light = response.partitions.iter().all(|(topic, fetched)| {
+        let wanted = routes
+            .by_source(topic, fetched.partition)
+            .and_then(|index| asked.get(&index));
+        wanted.is_none_or(|wanted| coalesce::is_light(&fetched.records, &wanted.context, wanted.coalesce_below))
+    });
     let prepare_all = || -> Vec<FetchedPart> {
         let parts = response.partitions.into_iter().filter_map(|(topic, fetched)| {
             let index = routes.by_source(&topic, fetched.partition)?;
@@ -103,10 +106,10 @@ async fn run_job(
         });
         parts.collect()
     };
-    let partitions = if records > HEAVY {
-        off_the_io_threads(prepare_all)
-    } else {
+    let partitions = if is_light {
         prepare_all()
+    } else {
+        off_the_io_threads(prepare_all)
     };
     hold.resize(held(&partitions, records, job.max_bytes));
     Ok(Event::Fetched {
