@@ -1,7 +1,7 @@
 //! The floor: a copier without any guarantee, to know what carrying batches costs at the least.
 //!
-//! Blocking threads, each with a connection to either side and its share of the partitions: fetch, patch the headers,
-//! produce. No producer id, no positions kept, no errors survived; where anything goes wrong it panics.
+//! Blocking threads, each with a connection to either side and its share of the partitions: fetch, verify checksums, patch
+//! headers, produce. No producer id, no positions kept, no errors survived; where anything goes wrong it panics.
 //!
 //! `pump SOURCE TARGET TOPIC AS PARTITIONS [WORKERS]`. The target topic has to exist. Prints records and bytes as JSON.
 
@@ -108,7 +108,10 @@ fn pump(job: &Job, mut positions: BTreeMap<i32, i64>) -> Totals {
 fn whole_batches(part: &FetchedPartition) -> Vec<RawBatch> {
     assert_eq!(part.error, ErrorCode::None, "partition {}", part.partition);
     let of_scanned = |scanned| match scanned {
-        Ok(Scanned::Batch(batch)) => batch,
+        Ok(Scanned::Batch(batch)) => {
+            batch.verify_crc().expect("an intact batch");
+            batch
+        }
         other => panic!("no batch: {other:?}"),
     };
     scan(part.records.clone()).map(of_scanned).collect()

@@ -55,7 +55,7 @@ pub mod world;
 
 pub use admin::{
     ActiveProducer, ClusterDescription, ConfigEntry, ConfigSource, CoordinatorKind, GroupOffset, ListedGroup,
-    ListedOffset, NewTopic, OffsetSpec,
+    ListedOffset, MOST_PARTITIONS_AT_ONCE, NewTopic, OffsetSpec,
 };
 pub use buffer_pool::BufferPool;
 pub use client::Cluster;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
-use crate::cluster::{Cluster, ClusterError, Metadata, NewTopic, TopicSelection as Asked};
+use crate::cluster::{Cluster, ClusterError, MOST_PARTITIONS_AT_ONCE, Metadata, NewTopic, TopicSelection as Asked};
 use crate::protocol::error_code::ErrorCode;
 use crate::reconcile::configs::BatchConfigs;
 use crate::reconcile::topics::{SourceTopic, TopicChange, TopicSelection};
@@ -82,16 +82,18 @@ pub(super) async fn apply(
                 configs,
             } => {
                 tracing::info!(topic = %name, partitions, "creating topic on the target");
+                let first = partitions.min(MOST_PARTITIONS_AT_ONCE);
+                grown.extend(steps(first, partitions).map(|total| (name.clone(), total)));
                 new_topics.push(NewTopic {
                     name,
-                    partitions,
+                    partitions: first,
                     replication_factor,
                     configs,
                 });
             }
             TopicChange::Grow { name, before, after } => {
                 tracing::info!(topic = %name, before, after, "adding partitions on the target");
-                grown.push((name, after));
+                grown.extend(steps(before, after).map(|total| (name.clone(), total)));
             }
         }
     }
@@ -104,6 +106,12 @@ pub(super) async fn apply(
         target.create_partitions(&name, total).await?;
     }
     Ok(())
+}
+
+/// Numbers of partitions on the way, as many at a time as a controller takes.
+fn steps(before: i32, after: i32) -> impl Iterator<Item = i32> {
+    let next = move |total: &i32| (*total < after).then(|| after.min(*total + MOST_PARTITIONS_AT_ONCE));
+    std::iter::successors(next(&before), next)
 }
 
 /// Somebody else may have created the topic meanwhile; that is as good.
@@ -147,4 +155,20 @@ pub(super) async fn batch_configs(target: &Cluster, names: Vec<String>) -> HashM
         }
     }
     known
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_grows_by_as_many_partitions_as_a_controller_takes() {
+        let most = MOST_PARTITIONS_AT_ONCE;
+        assert_eq!(steps(3, 3).count(), 0);
+        assert_eq!(steps(3, 7).collect::<Vec<_>>(), [7]);
+        assert_eq!(
+            steps(3, 2 * most + 4).collect::<Vec<_>>(),
+            [most + 3, 2 * most + 3, 2 * most + 4]
+        );
+    }
 }

@@ -62,6 +62,7 @@ impl Cluster {
             cluster: self,
             topics: TopicSelection::Names(Vec::new()),
             items: names,
+            weigh: |_| 1,
             chunk: TOPICS_A_REQUEST,
         };
         rounds.run(|names| self.some_configs(names), |_| None).await

@@ -40,6 +40,7 @@ where
     let rounds = Rounds {
         cluster,
         topics: TopicSelection::Names(topics),
+        weigh: |_| 1,
         chunk: partitions.len().max(1),
         items: partitions,
     };

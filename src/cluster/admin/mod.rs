@@ -24,7 +24,7 @@ pub use coordinator::CoordinatorKind;
 pub use groups::{GroupOffset, ListedGroup};
 pub use offsets::{ListedOffset, OffsetSpec};
 pub use producers::ActiveProducer;
-pub use topics::NewTopic;
+pub use topics::{MOST_PARTITIONS_AT_ONCE, NewTopic};
 
 use super::client::Cluster;
 use super::connection::Connection;

@@ -78,12 +78,13 @@ impl<'a> Retry<'a> {
     }
 }
 
-/// Many items, each with an answer of its own, at most `chunk` in a request.
+/// Many items, each with an answer of its own, in requests that together weigh `chunk` at most, or hold one item.
 pub(super) struct Rounds<'a, I> {
     pub(super) cluster: &'a Cluster,
     /// What to ask metadata about when it proves stale.
     pub(super) topics: TopicSelection,
     pub(super) items: Vec<I>,
+    pub(super) weigh: fn(&I) -> usize,
     pub(super) chunk: usize,
 }
 
@@ -102,7 +103,11 @@ impl<I: Clone> Rounds<'_, I> {
         let mut items: Vec<_> = self.items.into_iter().map(Item::new).collect();
         loop {
             let mut open: Vec<_> = items.iter_mut().filter(|item| item.is_open(&retry)).collect();
-            for chunk in open.chunks_mut(self.chunk) {
+            let mut rest = &mut open[..];
+            while !rest.is_empty() {
+                let count = prefix(rest, |item| (self.weigh)(&item.what), self.chunk);
+                let (chunk, others) = rest.split_at_mut(count);
+                rest = others;
                 match ask(chunk.iter().map(|item| item.what.clone()).collect()).await {
                     Ok(answers) => {
                         assert_eq!(answers.len(), chunk.len(), "one answer for each item");
@@ -126,6 +131,17 @@ impl<I: Clone> Rounds<'_, I> {
         let answered = |item: Item<I, T>| (item.what, item.answer.expect("each item has been asked about"));
         items.into_iter().map(answered).collect()
     }
+}
+
+/// How many items from the front weigh no more than that together: one at the least.
+fn prefix<I>(items: &[I], weigh: impl Fn(&I) -> usize, most: usize) -> usize {
+    let mut left = most;
+    let fits = |item: &&I| {
+        let rest = left.checked_sub(weigh(item));
+        left = rest.unwrap_or(0);
+        rest.is_some()
+    };
+    items.iter().take_while(fits).count().max(1)
 }
 
 /// An item and the last answer about it.
@@ -170,7 +186,7 @@ const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::admin::{NewTopic, OffsetSpec};
+    use crate::cluster::admin::{MOST_PARTITIONS_AT_ONCE, NewTopic, OffsetSpec};
     use crate::cluster::error::with_causes;
     use crate::cluster::fetch::Isolation;
     use crate::cluster::scripted_broker::{Asked, Say, cluster};
@@ -231,6 +247,19 @@ mod tests {
                 .eq((0..1001).map(|index| format!("n{index}")))
         );
         assert_eq!(broker.asked(ApiKey::CreateTopics).len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_request_holds_no_more_partitions_than_a_controller_takes() {
+        let (broker, cluster) = cluster(|asked, _| created(asked, ErrorCode::None)).await;
+        let mut topics = new_topics(10);
+        topics.iter_mut().for_each(|topic| topic.partitions = 2000);
+        topics[4].partitions = MOST_PARTITIONS_AT_ONCE;
+        let answers = cluster.create_topics(topics).await;
+        assert!(answers.iter().all(|(_, answer)| answer.is_ok()));
+        let of_request = |asked: &Asked| asked.request::<CreateTopicsRequest>().topics.len();
+        let sizes: Vec<_> = broker.asked(ApiKey::CreateTopics).iter().map(of_request).collect();
+        assert_eq!(sizes, [2, 2, 1, 2, 2, 1]);
     }
 
     #[tokio::test]

@@ -69,7 +69,8 @@ impl Cluster {
             cluster: self,
             topics: TopicSelection::Names(Vec::new()),
             items: topics,
-            chunk: TOPICS_A_REQUEST,
+            weigh: records_of,
+            chunk: RECORDS_A_REQUEST,
         };
         let done = |error: &ClusterError| (error.code() == Some(ErrorCode::TopicAlreadyExists)).then_some(());
         rounds.run(|topics| self.create_some(topics), done).await
@@ -100,6 +101,7 @@ impl Cluster {
             cluster: self,
             topics: TopicSelection::Names(Vec::new()),
             items: vec![name.to_owned()],
+            weigh: |_| 1,
             chunk: 1,
         };
         let done = |error: &ClusterError| (error.code() == Some(ErrorCode::InvalidPartitions)).then_some(());
@@ -138,6 +140,7 @@ impl Cluster {
             cluster: self,
             topics: TopicSelection::Names(Vec::new()),
             items: names,
+            weigh: |_| 1,
             chunk: TOPICS_A_REQUEST,
         };
         let done = |error: &ClusterError| error.is_unknown_topic().then_some(());
@@ -210,3 +213,15 @@ fn in_order<'a>(
 
 /// Controllers do a request's topics in one go, which takes memory and time.
 const TOPICS_A_REQUEST: usize = 500;
+
+/// KRaft's take 10,000 metadata records for a request at the most (POLICY_VIOLATION: "excessively large batch operation").
+const RECORDS_A_REQUEST: usize = 5000;
+
+/// The most partitions with which a topic can be created, or by which it can grow at a time.
+pub const MOST_PARTITIONS_AT_ONCE: i32 = 4900;
+
+/// Of a topic with its partitions and configs; some hundred topics make a request at the most.
+fn records_of(topic: &NewTopic) -> usize {
+    let records = 1 + usize::try_from(topic.partitions).unwrap_or(0) + topic.configs.len();
+    records.max(RECORDS_A_REQUEST / TOPICS_A_REQUEST)
+}
