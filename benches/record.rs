@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use kferry::record::{
-    BatchBuilder, BatchOptions, Codec, DecodeLimits, ProducerStamp, RawBatch, ReencodeOptions, Scanned, patch,
-    reencode, scan,
+    BatchBuilder, BatchOptions, Codec, DecodeLimits, Merger, ProducerStamp, Pushed, RawBatch, ReencodeOptions, Scanned,
+    patch, reencode, scan,
 };
 
 fn main() {
@@ -73,4 +73,35 @@ fn reencode_64_kib(bencher: divan::Bencher<'_, '_>, codec: Codec) {
     bencher
         .counter(divan::counter::BytesCount::new(64_u32 * 1000))
         .bench_local(|| reencode(&batch, &options).expect("it was read before"));
+}
+
+/// 800 batches of nine records of 100 bytes, as a producer writes them that does not wait.
+#[divan::bench(args = [Codec::None, Codec::Snappy, Codec::Lz4, Codec::Zstd])]
+fn coalesce_800_batches(bencher: divan::Bencher<'_, '_>, codec: Codec) {
+    let small = |number: i64| {
+        let mut batch = BatchBuilder::new(BatchOptions {
+            codec,
+            ..BatchOptions::default()
+        });
+        for record in 0..9 {
+            let value: Vec<u8> = (0..100_u32)
+                .map(|byte| (byte * 7 + record + number as u32) as u8)
+                .collect();
+            batch.push(1_700_000_000_000 + number, None, Some(&value), &[]);
+        }
+        first_batch(batch.build().expect("well below any limit"))
+    };
+    let batches: Vec<RawBatch> = (0..800).map(small).collect();
+    let mut buffer = Vec::new();
+    bencher
+        .counter(divan::counter::BytesCount::new(800_u32 * 9 * 100))
+        .bench_local(|| {
+            let mut merger = Merger::new(codec, 1 << 20, std::mem::take(&mut buffer));
+            for batch in &batches {
+                let pushed = merger.push(batch.header, &batch.payload(), &DecodeLimits::default());
+                assert_eq!(pushed.expect("intact"), Pushed::Taken);
+            }
+            let merged = merger.finish().expect("well below any limit");
+            buffer = merged.unused.unwrap_or(merged.payload); // As the pool gives it again.
+        });
 }
