@@ -7,6 +7,7 @@
 #[path = "../kafka/mod.rs"]
 mod kafka;
 
+mod coalescing;
 mod faults;
 mod groups;
 mod judges;

@@ -41,7 +41,9 @@ fn a_compacted_topic_arrives_without_its_gaps() {
     let summary = pair.copy().run().summary();
 
     pair.assert_copied();
-    assert!(summary.number("/batches/reencoded") > 0, "{summary:?}");
+    // Sparse ones may have been put together besides.
+    let rewritten = summary.number("/batches/reencoded") + summary.number("/batches/coalesced");
+    assert!(rewritten > 0, "{summary:?}");
 }
 
 /// Gaps between records of one partition: not only a log that begins later.

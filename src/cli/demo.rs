@@ -170,7 +170,7 @@ fn flow(source: ClusterConfig, target: ClusterConfig) -> anyhow::Result<CopyRequ
         create: true,
         max_rate: None,
         memory: FLOW_MEMORY,
-        coalescing: Coalescing::Auto,
+        coalescing: Coalescing::Never, // The report tells what became of each batch.
         policies: Policies::default(),
         groups: None,
         instance: fastrand::u64(..),

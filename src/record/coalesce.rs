@@ -54,6 +54,11 @@ pub enum Pushed {
     NoRoom,
 }
 
+/// What so many records of so many bytes may take in another batch.
+pub const fn largest(bytes: usize, count: usize) -> usize {
+    bytes + count * GROWTH
+}
+
 impl Merger {
     /// For batches of this codec, of up to `limit` bytes of records before they are compressed. `buffer` is written over.
     pub fn new(codec: Codec, limit: usize, mut buffer: Vec<u8>) -> Self {
@@ -77,7 +82,7 @@ impl Merger {
     pub fn push(&mut self, header: BatchHeader, payload: &Bytes, limits: &DecodeLimits) -> Result<Pushed, RecordError> {
         let decoded = decode_payload(header, payload.clone(), limits)?;
         let (records, count) = (decoded.bytes(), header.record_count());
-        let largest = records.len() + count * GROWTH;
+        let largest = largest(records.len(), count);
         if self.count == 0 {
             self.base_timestamp = header.base_timestamp();
         } else if self.records.len() + largest > self.limit {

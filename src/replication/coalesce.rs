@@ -15,6 +15,7 @@ use super::fate::{BatchFate, FateContext, fate};
 use super::prepare::{Copied, PreparedBatch, SourceOffsets};
 use crate::cluster::BufferPool;
 use crate::offsets::SourceOffset;
+use crate::record::coalesce::largest;
 use crate::record::{BatchHeader, Codec, DecodeLimits, Merged, Merger, OffsetRange, Pushed, Scanned, scan};
 
 /// Whether small batches are put together (`kferry.coalesce`).
@@ -81,12 +82,14 @@ impl Group {
         let alone = |count| Self { count, merged: None };
         // Room for the header, and for bytes that do not compress.
         let limit = FULL.min(max_batch_bytes - max_batch_bytes / 16);
-        let (joining, bytes) = joining(batches, below, limit);
+        let joining = joining(batches, below, limit);
         if joining < 2 {
             return alone(1);
         }
+        let largest = |batch: &PreparedBatch| largest(batch.payload.len(), batch.header.record_count());
+        let room: usize = batches[..joining].iter().map(largest).sum();
         let codec = batches[0].header.codec().unwrap_or(Codec::None); // Small ones have a known one.
-        let mut merger = Merger::new(codec, limit, buffers.take_or_make(bytes));
+        let mut merger = Merger::new(codec, limit, buffers.take_or_make(room.min(limit)));
         let taken = batches[..joining].iter().take_while(|batch| push(&mut merger, batch));
         let count = taken.count();
         // One that can't be read goes to the target as it is.
@@ -134,17 +137,14 @@ fn push(merger: &mut Merger, batch: &PreparedBatch) -> bool {
     matches!(pushed, Ok(Pushed::Taken))
 }
 
-/// How many batches may lie in one, and their bytes: as they are, no more than `limit`.
-fn joining(batches: &[PreparedBatch], below: usize, limit: usize) -> (usize, usize) {
-    let (mut count, mut bytes) = (1, batches[0].payload.len());
-    for pair in batches.windows(2) {
-        let longer = bytes + pair[1].payload.len();
-        if longer > limit || !joins(&pair[0], &pair[1], below) {
-            break;
-        }
-        (count, bytes) = (count + 1, longer);
-    }
-    (count, bytes)
+/// How many batches may lie in one, of which as they are no more than `limit` bytes.
+fn joining(batches: &[PreparedBatch], below: usize, limit: usize) -> usize {
+    let mut bytes = batches[0].payload.len();
+    let pairs = batches.windows(2).take_while(|pair| {
+        bytes += pair[1].payload.len();
+        bytes <= limit && joins(&pair[0], &pair[1], below)
+    });
+    1 + pairs.count()
 }
 
 /// Whether a batch may lie in one with the batch before.
