@@ -32,7 +32,7 @@ fn the_rate_is_kept() {
     let seconds = summary.0["seconds"].as_f64().expect("a number");
     assert!(bytes > 24e6, "{summary:?}");
     let rate = bytes / seconds;
-    assert!((1.75e6..2.1e6).contains(&rate), "{rate} bytes a second: {summary:?}");
+    assert!((1.5e6..2.1e6).contains(&rate), "{rate} bytes a second: {summary:?}");
 }
 
 #[test]
