@@ -90,7 +90,15 @@ impl Group {
         let room: usize = batches[..joining].iter().map(largest).sum();
         let codec = batches[0].header.codec().unwrap_or(Codec::None); // Small ones have a known one.
         let mut merger = Merger::new(codec, limit, buffers.take_or_make(room.min(limit)));
-        let taken = batches[..joining].iter().take_while(|batch| push(&mut merger, batch));
+        let limits = DecodeLimits {
+            max_bytes: limit, // What is larger decompressed would be alone anyway.
+            ..DecodeLimits::default()
+        };
+        let push = |batch: &&PreparedBatch| {
+            let pushed = merger.push(batch.header, &batch.payload, &limits);
+            matches!(pushed, Ok(Pushed::Taken))
+        };
+        let taken = batches[..joining].iter().take_while(push);
         let count = taken.count();
         // One that can't be read goes to the target as it is.
         let merged = match count {
@@ -131,12 +139,6 @@ pub fn is_light(records: &Bytes, context: &FateContext, below: usize) -> bool {
     })
 }
 
-/// Whether the batch's records are in.
-fn push(merger: &mut Merger, batch: &PreparedBatch) -> bool {
-    let pushed = merger.push(batch.header, &batch.payload, &DecodeLimits::default());
-    matches!(pushed, Ok(Pushed::Taken))
-}
-
 /// How many batches may lie in one, of which as they are no more than `limit` bytes.
 fn joining(batches: &[PreparedBatch], below: usize, limit: usize) -> usize {
     let mut bytes = batches[0].payload.len();
@@ -163,6 +165,7 @@ fn is_small(header: &BatchHeader, below: usize) -> bool {
     }
 }
 
+/// What stands for all of them.
 fn joined(members: &[PreparedBatch], header: BatchHeader, payload: Bytes) -> PreparedBatch {
     let mut ranges: Vec<OffsetRange> = Vec::new();
     for (start, count) in members.iter().flat_map(PreparedBatch::source_ranges) {
@@ -326,6 +329,46 @@ mod tests {
                 assert_eq!(values(&fewer), values(&batches()));
             }
         }
+    }
+
+    #[test]
+    fn a_bomb_goes_on_as_it_is() {
+        let bomb = |start| {
+            let mut builder = BatchBuilder::new(BatchOptions {
+                codec: Codec::Zstd,
+                ..BatchOptions::default()
+            });
+            builder.push(9, None, Some(&vec![0; 2 * FULL]), &[]);
+            let bytes = builder.build().unwrap();
+            PreparedBatch {
+                header: BatchHeader::parse(&bytes).unwrap(),
+                payload: bytes.slice(HEADER_LEN..),
+                ..batch(Codec::Zstd, 3, &[(start, 1)], 10)
+            }
+        };
+        assert!(is_small(&bomb(0).header, SMALL));
+        let kept = coalesced(vec![bomb(0), bomb(1)], MAX);
+        assert_eq!(offsets(&kept), [[(0, 1)], [(1, 1)]]);
+    }
+
+    #[test]
+    fn headers_tell_what_takes_long() {
+        let context = FateContext {
+            start_offset: 0,
+            max_batch_bytes: MAX,
+            keep_append_time: true,
+        };
+        let bytes = |batch: &PreparedBatch| [&batch.header.as_bytes()[..], &batch.payload].concat();
+        let records = |batches: &[PreparedBatch]| Bytes::from(batches.iter().flat_map(bytes).collect::<Vec<_>>());
+        let (small, large) = (|| plain(0, 1, 10), || plain(0, 1, SMALL));
+        assert!(is_light(&records(&[large(), small(), large()]), &context, SMALL));
+        assert!(!is_light(&records(&[small(), small()]), &context, SMALL));
+        assert!(is_light(&records(&[small(), small()]), &context, 0));
+        let tight = FateContext {
+            max_batch_bytes: SMALL,
+            ..context
+        };
+        assert!(!is_light(&records(&[large()]), &tight, 0));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::replication::coalesce::{Coalescing, FULL, SMALL};
+use crate::replication::partition::MAX_UNACKED;
 
 /// What a fetch asks for.
 const FETCH_BYTES_MAX: usize = 8 << 20;
@@ -24,9 +25,6 @@ const CONNECTION_FOR: Duration = Duration::from_millis(5);
 
 /// What a partition should get through, as far as its batches' size has a say in it.
 const PARTITION_BYTES_PER_SECOND: f64 = 100e6;
-
-/// Batches of a partition that are under way.
-const UNDER_WAY: f64 = super::super::partition::MAX_UNACKED as f64;
 
 #[derive(Debug, Clone)]
 pub struct FlowLimits {
@@ -99,7 +97,7 @@ fn connections(round_trip: Duration) -> usize {
 /// Near by it is what a batch costs that counts, far away also how many can be under way.
 fn coalesce_below(round_trip: Duration) -> usize {
     let under_way = PARTITION_BYTES_PER_SECOND * round_trip.as_secs_f64();
-    ((under_way / UNDER_WAY) as usize).clamp(SMALL, FULL)
+    ((under_way / MAX_UNACKED as f64) as usize).clamp(SMALL, FULL)
 }
 
 #[cfg(test)]
