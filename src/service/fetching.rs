@@ -88,21 +88,19 @@ async fn run_job(
     let records: usize = response.partitions.iter().map(|(_, part)| part.records.len()).sum();
     let hold = Arc::new(job.hold);
     let asked: HashMap<usize, &WantedPartition> = job.partitions.iter().map(|wanted| (wanted.index, wanted)).collect();
-    let is_light = response.partitions.iter().all(|(topic, fetched)| {
-        let wanted = routes
-            .by_source(topic, fetched.partition)
-            .and_then(|index| asked.get(&index));
-        wanted.is_none_or(|wanted| coalesce::is_light(&fetched.records, &wanted.context, wanted.coalesce_below))
+    let answered = response.partitions.into_iter().filter_map(|(topic, fetched)| {
+        let index = routes.by_source(&topic, fetched.partition)?;
+        Some((*asked.get(&index)?, fetched))
     });
+    let answered: Vec<(&WantedPartition, FetchedPartition)> = answered.collect();
+    let is_light = answered
+        .iter()
+        .all(|(wanted, fetched)| coalesce::is_light(&fetched.records, &wanted.context, wanted.coalesce_below));
     let prepare_all = || -> Vec<FetchedPart> {
-        let parts = response.partitions.into_iter().filter_map(|(topic, fetched)| {
-            let index = routes.by_source(&topic, fetched.partition)?;
-            let wanted = asked.get(&index)?;
-            Some(FetchedPart {
-                index,
-                asked: SourceOffset(wanted.context.start_offset),
-                fetch: partition_fetch(fetched, wanted, &hold, source.buffers()),
-            })
+        let parts = answered.into_iter().map(|(wanted, fetched)| FetchedPart {
+            index: wanted.index,
+            asked: SourceOffset(wanted.context.start_offset),
+            fetch: partition_fetch(fetched, wanted, &hold, source.buffers()),
         });
         parts.collect()
     };
