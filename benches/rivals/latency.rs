@@ -137,7 +137,7 @@ fn read(topic: Topic, count: usize) -> JoinHandle<Vec<Option<Instant>>> {
             isolation: Isolation::ReadCommitted,
         };
         while missing > 0 {
-            let wanted = FetchPartition {
+            session.want(FetchPartition {
                 topic: Arc::clone(&topic.name),
                 topic_id: topic.id,
                 partition: 0,
@@ -145,10 +145,8 @@ fn read(topic: Topic, count: usize) -> JoinHandle<Vec<Option<Instant>>> {
                 current_leader_epoch: -1,
                 last_fetched_epoch: -1,
                 max_bytes: 16 << 20,
-            };
-            let fetched = fetch(&connection, &mut session, &[wanted], &options)
-                .await
-                .expect("an answer");
+            });
+            let fetched = fetch(&connection, &mut session, &options).await.expect("an answer");
             let now = now();
             for (_, part) in fetched.partitions {
                 for scanned in scan(part.records) {

@@ -64,20 +64,19 @@ pub struct Fetched {
     pub partitions: Vec<(Arc<str>, FetchedPartition)>,
 }
 
-/// Fetches from the partitions that are wanted. `session` belongs to the connection's fetches; after an error, or on
-/// another connection, it begins anew by itself. At most one fetch at a time.
+/// Fetches from the partitions that the session wants. It belongs to the connection's fetches; after an error, or on another
+/// connection, it begins anew by itself. At most one fetch at a time.
 pub async fn fetch(
     connection: &Connection,
     session: &mut FetchSession,
-    wanted: &[FetchPartition],
     options: &FetchOptions,
 ) -> Result<Fetched, ClusterError> {
-    match fetch_once(connection, session, wanted, options).await? {
+    match fetch_once(connection, session, options).await? {
         Ok(fetched) => Ok(fetched),
         // The second request is a full one, about which the broker has nothing to say.
         Err(SessionFailure::Lost(code)) => {
             tracing::debug!(peer = %connection.peer(), code = code.name(), "fetch session lost, beginning another");
-            let again = fetch_once(connection, session, wanted, options).await?;
+            let again = fetch_once(connection, session, options).await?;
             again.map_err(|failure| error(connection, failure))
         }
         Err(failure) => Err(error(connection, failure)),
@@ -87,11 +86,10 @@ pub async fn fetch(
 async fn fetch_once(
     connection: &Connection,
     session: &mut FetchSession,
-    wanted: &[FetchPartition],
     options: &FetchOptions,
 ) -> Result<Result<Fetched, SessionFailure>, ClusterError> {
-    let version = version(connection, wanted)?;
-    let request = encode(&session.request(wanted, version > LAST_BY_NAME), version, options);
+    let version = version(connection, session)?;
+    let request = encode(&session.request(version > LAST_BY_NAME), version, options);
     let held = Duration::from_millis(u64::try_from(options.max_wait_ms).unwrap_or(0));
     let body = connection.exchange(version, &request, held).await?;
     let answer = fetch_response::scan(body, version);
@@ -104,10 +102,12 @@ async fn fetch_once(
 }
 
 /// Topic ids need one for each topic.
-fn version(connection: &Connection, wanted: &[FetchPartition]) -> Result<i16, ClusterError> {
+fn version(connection: &Connection, session: &FetchSession) -> Result<i16, ClusterError> {
     let version = connection.version(ApiKey::Fetch)?;
-    let by_name = wanted.iter().any(|partition| partition.topic_id.is_nil());
-    Ok(if by_name { version.min(LAST_BY_NAME) } else { version })
+    Ok(match session.knows_ids() {
+        true => version,
+        false => version.min(LAST_BY_NAME),
+    })
 }
 
 fn encode(request: &SessionRequest, version: i16, options: &FetchOptions) -> FetchRequest {
@@ -303,9 +303,10 @@ mod tests {
         let cluster = Cluster::connect(config(vec![broker.address()])).await.unwrap();
         let connection = cluster.connection(1, Purpose::Fetch(0)).await.unwrap();
         let mut session = FetchSession::default();
+        wanted(2, 10).into_iter().for_each(|partition| session.want(partition));
         let mut outcomes = Vec::new();
         for _ in 0..2 {
-            let fetched = fetch(&connection, &mut session, &wanted(2, 10), &OPTIONS).await;
+            let fetched = fetch(&connection, &mut session, &OPTIONS).await;
             outcomes.push(fetched.err().and_then(|error| error.code()));
         }
         let requests = broker.asked(ApiKey::Fetch);

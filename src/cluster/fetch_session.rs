@@ -1,12 +1,15 @@
 //! Fetch sessions (KIP-227): what the broker remembers of a fetch request, so that the next one need only say what has
 //! changed, and its answer only what there is.
 //!
-//! Pure. A session takes the partitions that are wanted and turns them into a request; then it takes the answer. It
-//! keeps, for each partition, what the broker was last told. As soon as the two might differ (an answer that did not
-//! come, an error about the session) the next request is a full one, which replaces whatever the broker has.
+//! Pure. A session is told which partitions are wanted and which no longer are, and turns that into a request; then it takes
+//! the answer. As soon as it and the broker might differ (an answer that did not come, an error about the session) the next
+//! request is a full one, which replaces whatever the broker has. Otherwise a request costs what has changed, however many
+//! partitions there are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+
+use uuid::Uuid;
 
 use super::error::Malformed;
 use super::fetch::FetchPartition;
@@ -22,19 +25,28 @@ pub struct FetchSession {
     /// The epoch of the next request; 0 for a full one.
     epoch: i32,
     by_id: bool,
-    /// What the broker was told.
-    told: HashMap<(TopicRef, i32), Told>,
+    wanted: BTreeMap<Key, Wanted>,
+    /// Of those that are wanted, how many have a topic whose id is not known.
+    nameless: usize,
+    /// What the broker does not know of those that are wanted.
+    news: BTreeSet<Key>,
+    /// What it knows, and is not wanted any more.
+    forgotten: BTreeMap<(Key, Uuid), FetchPartition>,
+    /// Topics that were wanted since the last full request.
+    names: HashMap<Uuid, Arc<str>>,
     /// Counts requests.
     round: u64,
     /// Whether the last request has no answer so far.
     is_waiting: bool,
 }
 
+type Key = (Arc<str>, i32);
+
 #[derive(Debug)]
-struct Told {
+struct Wanted {
     partition: FetchPartition,
-    /// When the partition was last wanted.
-    wanted: u64,
+    /// The broker has it, if perhaps with other offsets.
+    is_told: bool,
     /// When it was last answered.
     answered: u64,
 }
@@ -44,7 +56,8 @@ struct Told {
 pub struct SessionRequest {
     pub session_id: i32,
     pub session_epoch: i32,
-    /// New or changed, in the order in which they are wanted.
+    /// New or changed; without a session all of them, another one first each time, since brokers fill their answers in this
+    /// order.
     pub partitions: Vec<FetchPartition>,
     pub forgotten: Vec<FetchPartition>,
 }
@@ -60,29 +73,109 @@ pub enum SessionFailure {
 }
 
 impl FetchSession {
-    /// The request for these partitions, which name their topics by id or not.
-    pub fn request(&mut self, wanted: &[FetchPartition], by_id: bool) -> SessionRequest {
+    /// From the next request on the partition is fetched as this says.
+    pub fn want(&mut self, partition: FetchPartition) {
+        let key = (Arc::clone(&partition.topic), partition.partition);
+        if self.wanted.get(&key).is_some_and(|known| known.partition == partition) {
+            return;
+        }
+        let known = self.wanted.remove(&key);
+        self.names.insert(partition.topic_id, Arc::clone(&partition.topic));
+        self.nameless += usize::from(partition.topic_id.is_nil());
+        self.nameless -= known
+            .as_ref()
+            .map_or(0, |known| usize::from(known.partition.topic_id.is_nil()));
+        let is_told = match known {
+            Some(known) if known.partition.topic_id == partition.topic_id => known.is_told,
+            Some(created_anew) => {
+                self.note_forgotten(&key, created_anew);
+                self.forgotten.remove(&(key.clone(), partition.topic_id)).is_some()
+            }
+            None => self.forgotten.remove(&(key.clone(), partition.topic_id)).is_some(),
+        };
+        self.news.insert(key.clone());
+        let wanted = Wanted {
+            partition,
+            is_told,
+            answered: 0,
+        };
+        self.wanted.insert(key, wanted);
+    }
+
+    /// From the next request on the partition is not fetched any more.
+    pub fn forget(&mut self, topic: &Arc<str>, partition: i32) {
+        let key = (Arc::clone(topic), partition);
+        if let Some(known) = self.wanted.remove(&key) {
+            self.nameless -= usize::from(known.partition.topic_id.is_nil());
+            self.news.remove(&key);
+            self.note_forgotten(&key, known);
+        }
+    }
+
+    fn note_forgotten(&mut self, key: &Key, known: Wanted) {
+        if known.is_told {
+            let topic_id = known.partition.topic_id;
+            self.forgotten.insert((key.clone(), topic_id), known.partition);
+        }
+    }
+
+    /// Whether the topics of all partitions are known by id.
+    pub fn knows_ids(&self) -> bool {
+        self.nameless == 0
+    }
+
+    /// The request for what is wanted, which names topics by id or not.
+    pub fn request(&mut self, by_id: bool) -> SessionRequest {
         if self.is_waiting || by_id != self.by_id {
             self.epoch = FULL;
         }
         self.by_id = by_id;
         self.is_waiting = true;
         self.round += 1;
-        if self.epoch == FULL {
-            self.told.clear();
-        }
-        let partitions = wanted
-            .iter()
-            .filter(|partition| self.tell(partition))
-            .cloned()
-            .collect();
-        let has_session = self.epoch != FULL || wanted.len() >= WORTHWHILE_FROM;
+        let (partitions, forgotten) = if self.epoch == FULL {
+            (self.tell_all(), Vec::new())
+        } else {
+            self.tell_changes()
+        };
+        let has_session = self.epoch != FULL || partitions.len() >= WORTHWHILE_FROM;
         SessionRequest {
             session_id: self.id,
             session_epoch: if has_session { self.epoch } else { NO_SESSION },
             partitions,
-            forgotten: self.forget(),
+            forgotten,
         }
+    }
+
+    fn tell_all(&mut self) -> Vec<FetchPartition> {
+        self.news.clear();
+        self.forgotten.clear();
+        self.names.clear();
+        let mut partitions = Vec::with_capacity(self.wanted.len());
+        for wanted in self.wanted.values_mut() {
+            wanted.is_told = true;
+            let partition = &wanted.partition;
+            self.names.insert(partition.topic_id, Arc::clone(&partition.topic));
+            partitions.push(partition.clone());
+        }
+        let first = self.round.checked_rem(partitions.len() as u64).unwrap_or(0);
+        partitions.rotate_left(first as usize);
+        partitions
+    }
+
+    fn tell_changes(&mut self) -> (Vec<FetchPartition>, Vec<FetchPartition>) {
+        let news = std::mem::take(&mut self.news);
+        let partitions = news.iter().filter_map(|key| {
+            let wanted = self.wanted.get_mut(key)?;
+            wanted.is_told = true;
+            Some(wanted.partition.clone())
+        });
+        let partitions = partitions.collect();
+        let mut forgotten = std::mem::take(&mut self.forgotten);
+        if !self.by_id {
+            // By its name a topic that was created anew is the same one.
+            forgotten.retain(|(key, _), _| !self.wanted.contains_key(key));
+        }
+        (partitions, forgotten.into_values().collect())
     }
 
     /// Takes the answer to the last request: the partitions in it, under their topics' names.
@@ -105,36 +198,6 @@ impl FetchSession {
         Ok(partitions)
     }
 
-    /// Notes that a partition is wanted. Returns whether that is news to the broker.
-    fn tell(&mut self, partition: &FetchPartition) -> bool {
-        let round = self.round;
-        let told = self.told.entry((self.topic(partition), partition.partition));
-        let mut is_news = false;
-        let told = told.or_insert_with(|| {
-            is_news = true;
-            Told {
-                partition: partition.clone(),
-                wanted: round,
-                answered: 0,
-            }
-        });
-        told.wanted = round;
-        if told.partition != *partition {
-            is_news = true;
-            told.partition.clone_from(partition);
-        }
-        is_news
-    }
-
-    /// Drops what is no longer wanted.
-    fn forget(&mut self) -> Vec<FetchPartition> {
-        let round = self.round;
-        let unwanted = self.told.extract_if(|_, told| told.wanted != round);
-        let mut unwanted: Vec<_> = unwanted.map(|(_, told)| told.partition).collect();
-        unwanted.sort_unstable_by(|one, other| (&one.topic, one.partition).cmp(&(&other.topic, other.partition)));
-        unwanted
-    }
-
     fn fail(&mut self, code: ErrorCode) -> SessionFailure {
         self.epoch = FULL;
         if code.recovery() != Recovery::ResetSession {
@@ -147,24 +210,25 @@ impl FetchSession {
     }
 
     fn name(&mut self, answer: FetchedPartition) -> Result<(Arc<str>, FetchedPartition), Malformed> {
-        let round = self.round;
-        let told = self.told.get_mut(&(answer.topic.clone(), answer.partition));
-        match told.filter(|told| told.answered != round) {
-            Some(told) => {
-                told.answered = round;
-                Ok((Arc::clone(&told.partition.topic), answer))
+        let (round, by_id) = (self.round, self.by_id);
+        let topic = match &answer.topic {
+            TopicRef::Id(id) if by_id => self.names.get(id),
+            TopicRef::Name(name) if !by_id => Some(name),
+            _ => None,
+        };
+        let wanted = topic.and_then(|topic| self.wanted.get_mut(&(Arc::clone(topic), answer.partition)));
+        let is_asked = |wanted: &&mut Wanted| {
+            let id = wanted.partition.topic_id;
+            wanted.answered != round && (!by_id || answer.topic == TopicRef::Id(id))
+        };
+        match wanted.filter(is_asked) {
+            Some(wanted) => {
+                wanted.answered = round;
+                Ok((Arc::clone(&wanted.partition.topic), answer))
             }
             None => Err(Malformed::NotAsked {
                 subject: format!("partition {} of topic {}", answer.partition, answer.topic),
             }),
-        }
-    }
-
-    fn topic(&self, partition: &FetchPartition) -> TopicRef {
-        if self.by_id {
-            TopicRef::Id(partition.topic_id)
-        } else {
-            TopicRef::Name(Arc::clone(&partition.topic))
         }
     }
 }
@@ -183,226 +247,4 @@ const NO_SESSION: i32 = -1;
 const WORTHWHILE_FROM: usize = 16;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-    use uuid::Uuid;
-
-    fn partition(topic: u128, partition: i32, fetch_offset: i64) -> FetchPartition {
-        FetchPartition {
-            topic: format!("t{topic}").into(),
-            topic_id: Uuid::from_u128(topic),
-            partition,
-            fetch_offset,
-            current_leader_epoch: -1,
-            last_fetched_epoch: -1,
-            max_bytes: 1000,
-        }
-    }
-
-    /// Enough for a session.
-    fn many() -> Vec<FetchPartition> {
-        (0..20).map(|index| partition(1, index, 0)).collect()
-    }
-
-    fn answered(topic: TopicRef, partition: i32) -> FetchedPartition {
-        FetchedPartition {
-            topic,
-            partition,
-            error: ErrorCode::None,
-            high_watermark: 0,
-            last_stable_offset: 0,
-            log_start_offset: 0,
-            aborted: Vec::new(),
-            preferred_read_replica: -1,
-            diverging_epoch: None,
-            current_leader: None,
-            records: Bytes::new(),
-        }
-    }
-
-    fn answer(session_id: i32, partitions: Vec<FetchedPartition>) -> FetchResponse {
-        FetchResponse {
-            throttle_time_ms: 0,
-            error: ErrorCode::None,
-            session_id,
-            partitions,
-        }
-    }
-
-    fn error(error: ErrorCode) -> FetchResponse {
-        FetchResponse {
-            error,
-            ..answer(0, Vec::new())
-        }
-    }
-
-    /// A session with id 9 that has had its first answer.
-    fn begun(wanted: &[FetchPartition]) -> FetchSession {
-        let mut session = FetchSession::default();
-        session.request(wanted, true);
-        session.answer(answer(9, Vec::new())).unwrap();
-        session
-    }
-
-    fn ids(request: &SessionRequest) -> (i32, i32) {
-        (request.session_id, request.session_epoch)
-    }
-
-    #[test]
-    fn the_first_request_is_full_and_the_next_has_only_changes() {
-        let mut wanted = many();
-        let mut session = FetchSession::default();
-        let first = session.request(&wanted, true);
-        assert_eq!((ids(&first), &first.partitions), ((0, 0), &wanted));
-        session.answer(answer(9, Vec::new())).unwrap();
-
-        wanted[3].fetch_offset = 7;
-        let second = session.request(&wanted, true);
-        assert_eq!((ids(&second), second.partitions), ((9, 1), vec![wanted[3].clone()]));
-        session.answer(answer(9, Vec::new())).unwrap();
-
-        let third = session.request(&wanted, true);
-        assert_eq!(
-            (ids(&third), third.partitions, third.forgotten),
-            ((9, 2), vec![], vec![])
-        );
-    }
-
-    #[test]
-    fn what_is_not_wanted_any_more_is_forgotten_and_what_is_new_added() {
-        let mut wanted = many();
-        let mut session = begun(&wanted);
-        let gone = wanted.remove(5);
-        wanted.push(partition(2, 0, 0));
-        let request = session.request(&wanted, true);
-        assert_eq!(request.partitions, [partition(2, 0, 0)]);
-        assert_eq!(request.forgotten, [gone]);
-    }
-
-    #[test]
-    fn a_topic_created_anew_is_another_one() {
-        let mut wanted = many();
-        let mut session = begun(&wanted);
-        let old = wanted[0].clone();
-        wanted[0].topic_id = Uuid::from_u128(99);
-        let request = session.request(&wanted, true);
-        assert_eq!(request.partitions, [wanted[0].clone()]);
-        assert_eq!(request.forgotten, [old]);
-    }
-
-    #[test]
-    fn few_partitions_need_no_session() {
-        let wanted = [partition(1, 0, 0)];
-        let mut session = FetchSession::default();
-        for _ in 0..2 {
-            let request = session.request(&wanted, true);
-            assert_eq!(
-                (ids(&request), request.partitions.as_slice()),
-                ((0, -1), wanted.as_slice())
-            );
-            session.answer(answer(0, Vec::new())).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_broker_that_gives_no_session_gets_full_requests() {
-        let wanted = many();
-        let mut session = FetchSession::default();
-        for _ in 0..2 {
-            let request = session.request(&wanted, true);
-            assert_eq!((ids(&request), request.partitions.len()), ((0, 0), wanted.len()));
-            session.answer(answer(0, Vec::new())).unwrap();
-        }
-    }
-
-    #[test]
-    fn each_session_error_is_followed_by_a_full_request() {
-        let wanted = many();
-        for (code, id) in [
-            (ErrorCode::FetchSessionIdNotFound, 0),
-            (ErrorCode::InvalidFetchSessionEpoch, 9),
-            (ErrorCode::FetchSessionTopicIdError, 9),
-        ] {
-            let mut session = begun(&wanted);
-            session.request(&wanted, true);
-            assert_eq!(session.answer(error(code)), Err(SessionFailure::Lost(code)));
-            let request = session.request(&wanted, true);
-            assert_eq!(
-                (ids(&request), request.partitions.len()),
-                ((id, 0), wanted.len()),
-                "{code:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn any_other_error_of_the_request_is_the_callers() {
-        let mut session = begun(&many());
-        session.request(&many(), true);
-        let code = ErrorCode::ClusterAuthorizationFailed;
-        assert_eq!(session.answer(error(code)), Err(SessionFailure::Refused(code)));
-    }
-
-    #[test]
-    fn an_answer_that_does_not_come_is_followed_by_a_full_request_that_ends_the_old_session() {
-        let wanted = many();
-        let mut session = begun(&wanted);
-        session.request(&wanted, true);
-        let request = session.request(&wanted, true);
-        assert_eq!((ids(&request), request.partitions.len()), ((9, 0), wanted.len()));
-    }
-
-    #[test]
-    fn a_change_between_names_and_ids_begins_another_session() {
-        let wanted = many();
-        let mut session = begun(&wanted);
-        let request = session.request(&wanted, false);
-        assert_eq!((ids(&request), request.partitions.len()), ((9, 0), wanted.len()));
-    }
-
-    #[test]
-    fn the_epoch_wraps_past_the_one_that_means_full() {
-        let wanted = many();
-        let mut session = begun(&wanted);
-        session.epoch = i32::MAX;
-        session.request(&wanted, true);
-        session.answer(answer(9, Vec::new())).unwrap();
-        assert_eq!(ids(&session.request(&wanted, true)), (9, 1));
-    }
-
-    #[test]
-    fn partitions_come_back_under_their_names() {
-        for by_id in [true, false] {
-            let mut session = FetchSession::default();
-            session.request(&many(), by_id);
-            let topic = if by_id {
-                TopicRef::Id(Uuid::from_u128(1))
-            } else {
-                TopicRef::Name("t1".into())
-            };
-            let partitions = session.answer(answer(9, vec![answered(topic, 4)])).unwrap();
-            assert_eq!((partitions[0].0.as_ref(), partitions[0].1.partition), ("t1", 4));
-        }
-    }
-
-    #[test]
-    fn partitions_that_were_not_asked_for_or_come_twice_are_refused() {
-        let id = || TopicRef::Id(Uuid::from_u128(1));
-        for partitions in [
-            vec![answered(id(), 20)],
-            vec![answered(TopicRef::Id(Uuid::nil()), 0)],
-            vec![answered(TopicRef::Name("t1".into()), 0)],
-            vec![answered(id(), 0), answered(id(), 0)],
-        ] {
-            let mut session = FetchSession::default();
-            session.request(&many(), true);
-            let refused = session.answer(answer(9, partitions));
-            assert!(
-                matches!(refused, Err(SessionFailure::Malformed(Malformed::NotAsked { .. }))),
-                "{refused:?}"
-            );
-            assert_eq!(session.request(&many(), true).session_epoch, 0);
-        }
-    }
-}
+mod tests;

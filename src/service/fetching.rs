@@ -36,13 +36,12 @@ pub(super) async fn run_slot(
     mut jobs: mpsc::Receiver<FetchJob>,
     events: mpsc::Sender<Event>,
 ) {
-    let mut session = FetchSession::default();
-    let mut connection = None;
+    let mut fetches = Fetches::default();
     while let Some(job) = jobs.recv().await {
-        let event = match run_job(slot, &source, &routes, (&mut connection, &mut session), job).await {
+        let event = match fetches.run_job(&source, &routes, job).await {
             Ok(event) => event,
             Err(error) => {
-                connection = None;
+                fetches.connection = None;
                 tracing::warn!(broker = slot.broker, error = %chain(&error), "fetch failed, trying again");
                 Event::FetchFailed {
                     slot,
@@ -56,65 +55,79 @@ pub(super) async fn run_slot(
     }
 }
 
-async fn run_job(
-    slot: Slot,
-    source: &Cluster,
-    routes: &Routes,
-    (before, session): (&mut Option<Connection>, &mut FetchSession),
-    job: FetchJob,
-) -> Result<Event, ClusterError> {
-    let connection = source
-        .connection(slot.broker, Purpose::Fetch(usize::from(slot.connection)))
-        .await?;
-    let before = before.replace(connection.clone());
-    if before.is_some_and(|before| !before.is(&connection)) {
-        // The broker was away between two fetches: whoever asks is to know.
-        let cause = "the connection was lost, and made again".to_owned();
-        return Ok(Event::FetchFailed { slot, cause });
-    }
-    let wanted: Vec<FetchPartition> = job
-        .partitions
-        .iter()
-        .map(|wanted| fetch_partition(routes, wanted))
-        .collect();
-    let options = FetchOptions {
-        max_wait_ms: MAX_WAIT_MS,
-        min_bytes: 1,
-        max_bytes: i32::try_from(job.max_bytes).unwrap_or(i32::MAX),
-        isolation: Isolation::ReadCommitted,
-    };
-    let response = fetch(&connection, session, &wanted, &options).await?;
+/// What a slot's fetches have in common.
+#[derive(Debug, Default)]
+struct Fetches {
+    connection: Option<Connection>,
+    session: FetchSession,
+    /// What is fetched from then on, by index.
+    wanted: HashMap<usize, WantedPartition>,
+}
 
-    let records: usize = response.partitions.iter().map(|(_, part)| part.records.len()).sum();
-    let hold = Arc::new(job.hold);
-    let asked: HashMap<usize, &WantedPartition> = job.partitions.iter().map(|wanted| (wanted.index, wanted)).collect();
-    let answered = response.partitions.into_iter().filter_map(|(topic, fetched)| {
-        let index = routes.by_source(&topic, fetched.partition)?;
-        Some((*asked.get(&index)?, fetched))
-    });
-    let answered: Vec<(&WantedPartition, FetchedPartition)> = answered.collect();
-    let is_light = answered
-        .iter()
-        .all(|(wanted, fetched)| coalesce::is_light(&fetched.records, &wanted.context, wanted.coalesce_below));
-    let prepare_all = || -> Vec<FetchedPart> {
-        let parts = answered.into_iter().map(|(wanted, fetched)| FetchedPart {
-            index: wanted.index,
-            asked: SourceOffset(wanted.context.start_offset),
-            fetch: partition_fetch(fetched, wanted, &hold, source.buffers()),
+impl Fetches {
+    /// Jobs name what changes, so none may be left out.
+    fn take_changes(&mut self, routes: &Routes, job: &FetchJob) {
+        for index in &job.unwanted {
+            self.wanted.remove(index);
+            let route = routes.route(*index);
+            self.session.forget(&route.topic, route.partition);
+        }
+        for wanted in &job.wanted {
+            self.wanted.insert(wanted.index, *wanted);
+            self.session.want(fetch_partition(routes, wanted));
+        }
+    }
+
+    async fn run_job(&mut self, source: &Cluster, routes: &Routes, job: FetchJob) -> Result<Event, ClusterError> {
+        let slot = job.slot;
+        self.take_changes(routes, &job);
+        let connection = source
+            .connection(slot.broker, Purpose::Fetch(usize::from(slot.connection)))
+            .await?;
+        let before = self.connection.replace(connection.clone());
+        if before.is_some_and(|before| !before.is(&connection)) {
+            // The broker was away between two fetches: whoever asks is to know.
+            let cause = "the connection was lost, and made again".to_owned();
+            return Ok(Event::FetchFailed { slot, cause });
+        }
+        let options = FetchOptions {
+            max_wait_ms: MAX_WAIT_MS,
+            min_bytes: 1,
+            max_bytes: i32::try_from(job.max_bytes).unwrap_or(i32::MAX),
+            isolation: Isolation::ReadCommitted,
+        };
+        let response = fetch(&connection, &mut self.session, &options).await?;
+
+        let records: usize = response.partitions.iter().map(|(_, part)| part.records.len()).sum();
+        let hold = Arc::new(job.hold);
+        let answered = response.partitions.into_iter().filter_map(|(topic, fetched)| {
+            let index = routes.by_source(&topic, fetched.partition)?;
+            Some((self.wanted.get(&index)?, fetched))
         });
-        parts.collect()
-    };
-    let partitions = if is_light {
-        prepare_all()
-    } else {
-        off_the_io_threads(prepare_all)
-    };
-    hold.resize(held(&partitions, records, job.max_bytes));
-    Ok(Event::Fetched {
-        slot,
-        partitions,
-        held_back: response.throttle_time_ms > 0,
-    })
+        let answered: Vec<(&WantedPartition, FetchedPartition)> = answered.collect();
+        let is_light = answered
+            .iter()
+            .all(|(wanted, fetched)| coalesce::is_light(&fetched.records, &wanted.context, wanted.coalesce_below));
+        let prepare_all = || -> Vec<FetchedPart> {
+            let parts = answered.into_iter().map(|(wanted, fetched)| FetchedPart {
+                index: wanted.index,
+                asked: SourceOffset(wanted.context.start_offset),
+                fetch: partition_fetch(fetched, wanted, &hold, source.buffers()),
+            });
+            parts.collect()
+        };
+        let partitions = if is_light {
+            prepare_all()
+        } else {
+            off_the_io_threads(prepare_all)
+        };
+        hold.resize(held(&partitions, records, job.max_bytes));
+        Ok(Event::Fetched {
+            slot,
+            partitions,
+            held_back: response.throttle_time_ms > 0,
+        })
+    }
 }
 
 /// Lets other tasks of this thread go on meanwhile. As many slots as there are, so many run at a time. A runtime of one thread

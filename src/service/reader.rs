@@ -183,7 +183,8 @@ impl PartitionReader {
             max_bytes: MAX_BYTES,
             isolation: self.isolation,
         };
-        let response = fetch(&connection, &mut self.session, &[wanted], &options).await?;
+        self.session.want(wanted);
+        let response = fetch(&connection, &mut self.session, &options).await?;
         Ok(response.partitions.into_iter().next().map(|(_, fetched)| fetched))
     }
 

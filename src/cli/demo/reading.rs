@@ -90,7 +90,7 @@ pub(super) async fn read(cluster: &Cluster, topic: &str, partition: i32, end: i6
     let leader = leader.with_context(|| format!("{topic} partition {partition} has no leader"))?;
     let connection = cluster.connection(leader, Purpose::Fetch(0)).await?;
     while position < end {
-        let wanted = FetchPartition {
+        session.want(FetchPartition {
             topic: Arc::from(topic),
             topic_id: uuid::Uuid::nil(),
             partition,
@@ -98,8 +98,8 @@ pub(super) async fn read(cluster: &Cluster, topic: &str, partition: i32, end: i6
             current_leader_epoch: -1,
             last_fetched_epoch: -1,
             max_bytes: MAX_BYTES,
-        };
-        let answer = fetch(&connection, &mut session, &[wanted], &options).await?;
+        });
+        let answer = fetch(&connection, &mut session, &options).await?;
         let Some((_, fetched)) = answer.partitions.into_iter().next() else {
             break;
         };

@@ -7,20 +7,18 @@ use super::{FetchedPart, FlowReplicator, PartitionFetch, SLOT_BACKOFF_MAX, SLOT_
 use crate::replication::partition::FetchTrouble;
 
 impl FlowReplicator {
-    pub(super) fn handle_fetched(
-        &mut self,
-        now: Instant,
-        slot: Slot,
-        mut partitions: Vec<FetchedPart>,
-        held_back: bool,
-    ) {
-        let asked = self.end_fetch(slot);
+    pub(super) fn handle_fetched(&mut self, now: Instant, slot: Slot, partitions: Vec<FetchedPart>, held_back: bool) {
         if let Some(state) = self.sources.get_mut(&slot) {
             state.failures = 0;
         }
-        if self.draining {
-            return; // What comes now will be fetched again.
+        if !self.draining {
+            // Otherwise what comes now will be fetched again.
+            self.take_answer(now, slot, partitions, held_back);
         }
+        self.end_fetch(slot);
+    }
+
+    fn take_answer(&mut self, now: Instant, slot: Slot, mut partitions: Vec<FetchedPart>, held_back: bool) {
         let nothing = !held_back && partitions.iter().all(|part| part.fetch.is_empty());
         if nothing {
             partitions.iter_mut().for_each(|part| part.fetch.expect_whole_batches());
@@ -36,7 +34,11 @@ impl FlowReplicator {
             }
             self.handle_partition_fetch(now, index, fetch);
         }
-        for index in asked.into_iter().filter(|index| !refused.contains(index)) {
+        for index in self.take_heeding(slot, nothing) {
+            if refused.contains(&index) {
+                self.note_heeding(index);
+                continue;
+            }
             self.update_and_ask(now, index, |replicator| {
                 replicator.handle_source_well();
                 if nothing {
@@ -78,10 +80,12 @@ impl FlowReplicator {
 
     pub(super) fn handle_fetch_failed(&mut self, now: Instant, slot: Slot, cause: &str) {
         self.refresh[0].wanted = true;
-        for index in self.end_fetch(slot) {
+        let asked = self.sources.get(&slot).map(|state| state.asked.clone());
+        for index in asked.into_iter().flatten() {
             self.update(now, index, |replicator| replicator.handle_fetch_failed(now, cause));
             self.lose_patience(now, index);
         }
+        self.end_fetch(slot);
         if let Some(state) = self.sources.get_mut(&slot) {
             state.failures += 1;
             let wait = SLOT_BACKOFF_MIN
@@ -89,22 +93,6 @@ impl FlowReplicator {
                 .min(SLOT_BACKOFF_MAX);
             state.retry_at = Some(now + wait);
         }
-    }
-
-    /// The slot may fetch again; says for whom the fetch was.
-    fn end_fetch(&mut self, slot: Slot) -> Vec<usize> {
-        let Some(state) = self.sources.get_mut(&slot) else {
-            return Vec::new();
-        };
-        state.quiet = false;
-        let asked = state.fetching.take().unwrap_or_default();
-        for index in &asked {
-            self.members[*index].fetching = false;
-        }
-        for index in &asked {
-            self.rouse(*index); // A partition that has moved meanwhile could not be asked for in its new slot.
-        }
-        asked
     }
 
     pub(super) fn handle_ownership(&mut self, now: Instant, confirmed: bool) {

@@ -1,5 +1,6 @@
 //! Leaders that move, topics that vanish or are created anew, on either side.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::{End, FlowReplicator, Leader, Slot};
@@ -11,11 +12,16 @@ const MISSING_BELIEVED: Duration = Duration::from_secs(30);
 impl FlowReplicator {
     pub(super) fn handle_leaders(&mut self, now: Instant, end: End, leaders: Vec<Leader>) {
         self.refresh[end as usize].under_way = false;
+        let mut left = BTreeSet::new();
         for (index, leader) in leaders.into_iter().enumerate().take(self.members.len()) {
             match end {
                 End::Source => self.handle_source_leader(now, index, leader),
-                End::Target => self.handle_target_leader(now, index, leader),
+                End::Target => left.extend(self.handle_target_leader(now, index, leader)),
             }
+        }
+        for slot in left {
+            let state = self.targets.entry(slot).or_default();
+            state.ready.retain(|index| self.members[*index].target == Some(slot));
         }
     }
 
@@ -25,35 +31,29 @@ impl FlowReplicator {
         };
         let connection = (index % usize::from(self.limits.source_connections)) as u16;
         let slot = Slot { broker, connection };
-        let member = &mut self.members[index];
-        let moved = member.source.is_none_or(|(old, _)| old != slot);
-        let old = member.source.replace((slot, epoch)).map(|(old, _)| old);
-        if moved {
-            if let Some(state) = old.and_then(|old| self.sources.get_mut(&old)) {
-                state.members.retain(|other| *other != index);
-            }
-            self.sources.entry(slot).or_default().members.push(index);
+        let old = self.members[index].source.replace((slot, epoch));
+        if old == Some((slot, epoch)) {
+            return;
         }
-        self.rouse(index);
+        if let Some((old, _)) = old.filter(|(old, _)| *old != slot) {
+            self.leave_source_slot(index, old);
+        }
+        self.note_wish(index);
     }
 
-    fn handle_target_leader(&mut self, now: Instant, index: usize, leader: Leader) {
-        let Some((broker, _)) = self.believe(now, index, End::Target, leader) else {
-            return;
-        };
+    /// Returns the slot that the partition has left, and in whose queue it may be.
+    fn handle_target_leader(&mut self, now: Instant, index: usize, leader: Leader) -> Option<Slot> {
+        let (broker, _) = self.believe(now, index, End::Target, leader)?;
         let connection = (index % usize::from(self.limits.target_connections)) as u16;
         let slot = Slot { broker, connection };
         let member = &mut self.members[index];
-        if member.target != Some(slot)
-            && let Some(old) = member.target.replace(slot)
-        {
+        let old = member.target.replace(slot).filter(|old| *old != slot);
+        if old.is_some() {
             member.replicator.handle_target_leader_changed();
-            if std::mem::take(&mut member.queued) {
-                let state = self.targets.entry(old).or_default();
-                state.ready.retain(|other| *other != index);
-            }
+            member.queued = false;
         }
         self.enqueue(now, index);
+        old
     }
 
     /// The leader to go on with, if there is one. A topic that is gone, or another one under its name, stops the

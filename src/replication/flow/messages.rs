@@ -65,10 +65,14 @@ pub enum Action {
     ConfirmOwnership,
 }
 
+/// Fetch what this slot's last job asked for, with these changes.
 #[derive(Debug)]
 pub struct FetchJob {
     pub slot: Slot,
-    pub partitions: Vec<WantedPartition>,
+    /// What is new, or has changed.
+    pub wanted: Vec<WantedPartition>,
+    /// What is not asked for any more.
+    pub unwanted: Vec<usize>,
     pub max_bytes: usize,
     pub hold: Reservation,
 }

@@ -11,9 +11,13 @@
 mod fetching;
 mod leaders;
 mod limits;
+mod members;
 mod messages;
 mod ownership;
 mod polling;
+#[cfg(test)]
+mod scale_tests;
+mod source_slot;
 #[cfg(test)]
 mod tests;
 
@@ -29,7 +33,9 @@ pub use messages::{
 
 pub use ownership::{LEASE, Tenure};
 
+use self::members::Members;
 use self::ownership::Ownership;
+use self::source_slot::SourceSlot;
 use super::budget::Budget;
 use super::ledger::lane_of;
 use super::partition::{Incident, PartitionReplicator, ProduceOutcome};
@@ -65,24 +71,10 @@ struct Member {
     target: Option<Slot>,
     /// Since when source and target have said that there is no such topic.
     missing_since: [Option<Instant>; 2],
-    fetching: bool,
+    /// The slot whose fetches ask for it.
+    asked_by: Option<Slot>,
     /// Is in its target slot's `ready`.
     queued: bool,
-}
-
-#[derive(Debug, Default)]
-struct SourceSlot {
-    members: Vec<usize>,
-    /// The partitions of the fetch under way.
-    fetching: Option<Vec<usize>>,
-    /// What this slot's fetches hold; given back as batches are acked.
-    window: Option<Budget>,
-    retry_at: Option<Instant>,
-    failures: u32,
-    /// Nobody wanted anything when last asked, and nothing has changed since.
-    quiet: bool,
-    /// Where the next fetch's list begins, so that none is always last.
-    rotation: usize,
 }
 
 #[derive(Debug, Default)]
@@ -97,7 +89,7 @@ pub struct FlowReplicator {
     limits: FlowLimits,
     budget: Budget,
     rate: Option<RateLimit>,
-    members: Vec<Member>,
+    members: Members,
     sources: BTreeMap<Slot, SourceSlot>,
     targets: BTreeMap<Slot, TargetSlot>,
     /// Partitions whose failed batches wait for their time.
@@ -105,6 +97,8 @@ pub struct FlowReplicator {
     /// Partitions whose failed fetches wait for their time.
     delayed_fetches: BinaryHeap<Reverse<(Instant, usize)>>,
     unsettled: usize,
+    /// How many partitions are not at rest.
+    restless: usize,
     ask_range: Vec<usize>,
     refresh: [Refresh; 2],
     dirty: BTreeSet<usize>,
@@ -175,7 +169,7 @@ impl FlowReplicator {
                 source: None,
                 target: None,
                 missing_since: [None; 2],
-                fetching: false,
+                asked_by: None,
                 queued: false,
             })
             .collect();
@@ -183,17 +177,19 @@ impl FlowReplicator {
             .filter(|index| members[*index].replicator.stopped().is_some())
             .collect();
         let unsettled = members.iter().filter(|member| !member.replicator.is_settled()).count();
+        let restless = members.iter().filter(|member| !member.replicator.is_at_rest()).count();
         Self {
             limits,
             budget,
             rate,
             dirty: BTreeSet::new(),
-            members,
+            members: Members::new(members),
             sources: BTreeMap::new(),
             targets: BTreeMap::new(),
             delayed: BinaryHeap::new(),
             delayed_fetches: BinaryHeap::new(),
             unsettled,
+            restless,
             ask_range: Vec::new(),
             refresh: [Refresh::default(); 2],
             checkpoint_at: None,
@@ -256,10 +252,10 @@ impl FlowReplicator {
 
     /// Everything has come to its end, the ledger included.
     pub fn is_finished(&self) -> bool {
-        let at_rest = if self.draining {
-            self.members.iter().all(|member| member.replicator.is_at_rest())
-        } else {
-            self.unsettled == 0 && self.uncertain().next().is_none()
+        let at_rest = match (self.draining, self.is_disputed) {
+            (true, _) => self.restless == 0,
+            (false, true) => self.unsettled == 0 && self.uncertain().next().is_none(),
+            (false, false) => self.unsettled == 0 && self.unsure.is_empty(),
         };
         at_rest && self.dirty.is_empty() && self.checkpointing.is_empty()
     }
@@ -376,9 +372,20 @@ impl FlowReplicator {
         let limit = self.limits.partition_bytes;
         let replicator = &mut self.members[index].replicator;
         let (was_settled, was_at) = (replicator.is_settled(), replicator.acked_position());
-        let (was_stopped, wanted) = (replicator.stopped().is_some(), replicator.wants_fetch(now, limit));
-        let retried = (replicator.fetch_retry_at(), replicator.produce_retry_at());
+        let (was_stopped, wished) = (replicator.stopped().is_some(), replicator.fetch_wish(now, limit));
+        let (was_at_rest, retried) = (
+            replicator.is_at_rest(),
+            (replicator.fetch_retry_at(), replicator.produce_retry_at()),
+        );
         change(replicator);
+        if self.unsure.contains(&index) {
+            let undisputed_at = self.ownership.undisputed_at();
+            if replicator.stopped().is_some() || replicator.is_certain_since(undisputed_at) {
+                self.unsure.remove(&index);
+            } else {
+                replicator.recover_again(now);
+            }
+        }
         if replicator.acked_position() != was_at {
             self.dirty.insert(index);
             // A source that was cut back takes the position back as well.
@@ -397,7 +404,8 @@ impl FlowReplicator {
             (true, false) => self.unsettled += 1,
             _ => {}
         }
-        let roused = !wanted && replicator.wants_fetch(now, limit);
+        let (wishes, is_at_rest) = (replicator.fetch_wish(now, limit), replicator.is_at_rest());
+        let heeds_answers = replicator.heeds_answers();
         let retries = (replicator.fetch_retry_at(), replicator.produce_retry_at());
         if let Some(at) = retries.0.filter(|at| *at > now && retries.0 != retried.0) {
             self.delayed_fetches.push(Reverse((at, index)));
@@ -405,8 +413,12 @@ impl FlowReplicator {
         if let Some(at) = retries.1.filter(|at| *at > now && retries.1 != retried.1) {
             self.delayed.push(Reverse((at, index)));
         }
-        if roused {
-            self.rouse(index);
+        self.note_rest(was_at_rest, is_at_rest);
+        if wishes != wished {
+            self.note_wish(index);
+        }
+        if heeds_answers {
+            self.note_heeding(index);
         }
         self.enqueue(now, index);
     }
@@ -420,13 +432,11 @@ impl FlowReplicator {
         }
     }
 
-    /// The partition may want a fetch again.
-    fn rouse(&mut self, index: usize) {
-        if let Some(state) = self.members[index]
-            .source
-            .and_then(|(slot, _)| self.sources.get_mut(&slot))
-        {
-            state.quiet = false;
+    fn note_rest(&mut self, was_at_rest: bool, is_at_rest: bool) {
+        match (was_at_rest, is_at_rest) {
+            (false, true) => self.restless -= 1,
+            (true, false) => self.restless += 1,
+            _ => {}
         }
     }
 

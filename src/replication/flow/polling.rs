@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Instant;
 
 use super::{
-    Action, CheckpointJob, End, FetchJob, FlowLimits, FlowReplicator, MAX_REQUEST_BYTES, MAX_REQUESTS_IN_FLIGHT,
-    Member, ProduceJob, RecoverJob, Refresh, Slot, WantedPartition,
+    Action, CheckpointJob, End, FlowReplicator, MAX_REQUEST_BYTES, MAX_REQUESTS_IN_FLIGHT, ProduceJob, RecoverJob,
+    Refresh, Slot,
 };
-use crate::replication::fate::FateContext;
 use crate::replication::partition::{OutgoingBatch, PartitionCheckpoint};
 
 impl FlowReplicator {
@@ -56,24 +55,17 @@ impl FlowReplicator {
             self.enqueue(now, index);
         }
         while let Some(Reverse((_, index))) = self.delayed_fetches.pop_if_due(now) {
-            self.rouse(index);
+            self.note_wish(index);
         }
     }
 
     /// When no earlier owner can be at work any more, all is looked at once more: it may have come further than was known,
-    /// and the leaders may have forgotten that.
+    /// and the leaders may have forgotten that. And what could not be sent before may be now.
     fn make_certain(&mut self, now: Instant) {
         if self.is_disputed && now >= self.ownership.undisputed_at() {
             self.is_disputed = false;
             self.unsure = self.uncertain().collect();
-        }
-        for index in self.unsure.clone() {
-            let member = &self.members[index];
-            if member.replicator.stopped().is_some() || self.is_certain(member) {
-                self.unsure.remove(&index);
-            } else {
-                self.update(now, index, |replicator| replicator.recover_again(now));
-            }
+            (0..self.members.len()).for_each(|index| self.update(now, index, |_| {}));
         }
     }
 
@@ -126,7 +118,7 @@ impl FlowReplicator {
         for _ in 0..state.ready.len() {
             let index = self.targets.get_mut(&slot)?.ready.pop_front()?;
             if !self.may_send(now, index) {
-                self.targets.get_mut(&slot)?.ready.push_back(index);
+                self.members[index].queued = false; // Until the partition changes, or no other owner can be at work.
                 continue;
             }
             if let Some(batch) = self.poll_partition_batch(now, index) {
@@ -161,10 +153,18 @@ impl FlowReplicator {
         let member = &mut self.members[index];
         member.queued = false;
         let limit = self.limits.partition_bytes;
-        let wanted_fetch = member.replicator.wants_fetch(now, limit);
+        let (wished, was_at_rest) = (
+            member.replicator.wants_fetch(now, limit),
+            member.replicator.is_at_rest(),
+        );
         let batch = member.replicator.poll_batch(now, index);
-        if !wanted_fetch && member.replicator.wants_fetch(now, limit) {
-            self.rouse(index);
+        let (wishes, is_at_rest) = (
+            member.replicator.wants_fetch(now, limit),
+            member.replicator.is_at_rest(),
+        );
+        self.note_rest(was_at_rest, is_at_rest);
+        if wished != wishes {
+            self.note_wish(index);
         }
         self.enqueue(now, index);
         batch
@@ -186,56 +186,11 @@ impl FlowReplicator {
             .map(Action::Fetch)
     }
 
-    fn poll_slot_fetch(&mut self, now: Instant, slot: Slot, max_bytes: usize) -> Option<FetchJob> {
-        let state = self.sources.get_mut(&slot)?;
-        if state.fetching.is_some() || state.quiet || state.retry_at.is_some_and(|at| at > now) {
-            return None;
-        }
-        let window_bytes = self.limits.slot_window_bytes;
-        let window = state.window.get_or_insert_with(|| self.budget.part(window_bytes));
-        let hold = window.try_reserve(max_bytes)?;
-        state.retry_at = None;
-        state.rotation = state.rotation.wrapping_add(1);
-        let rotation = state.rotation.checked_rem(state.members.len()).unwrap_or(0);
-        let (before, after) = state.members.split_at(rotation);
-        let wanted: Vec<usize> = after
-            .iter()
-            .chain(before)
-            .copied()
-            .filter(|index| {
-                let member = &self.members[*index];
-                !member.fetching && member.replicator.wants_fetch(now, self.limits.partition_bytes)
-            })
-            .collect();
-        if wanted.is_empty() {
-            state.quiet = true;
-            return None;
-        }
-        // Whoever is alone gets all.
-        let share = max_bytes / wanted.len();
-        let partition_bytes = self.limits.partition_fetch_bytes.max(share).min(max_bytes);
-        let partitions = wanted
-            .iter()
-            .map(|index| {
-                let member = &mut self.members[*index];
-                member.fetching = true;
-                member.wanted(*index, partition_bytes, &self.limits)
-            })
-            .collect();
-        state.fetching = Some(wanted);
-        Some(FetchJob {
-            slot,
-            partitions,
-            max_bytes,
-            hold,
-        })
-    }
-
     fn poll_checkpoint(&mut self, now: Instant) -> Option<Action> {
         if !self.checkpointing.is_empty() || self.dirty.is_empty() {
             return None;
         }
-        let last_one = self.unsettled == 0 || (self.draining && self.members.iter().all(|m| m.replicator.is_at_rest()));
+        let last_one = self.unsettled == 0 || (self.draining && self.restless == 0);
         let due = *self.checkpoint_at.get_or_insert(now + self.limits.checkpoint_interval);
         if now < due && (!last_one || self.checkpoint_failed) {
             return None;
@@ -253,25 +208,6 @@ impl FlowReplicator {
             return None;
         }
         Some(Action::Checkpoint(CheckpointJob { lanes }))
-    }
-}
-
-impl Member {
-    fn wanted(&self, index: usize, max_bytes: usize, limits: &FlowLimits) -> WantedPartition {
-        WantedPartition {
-            index,
-            leader_epoch: self.source.map_or(-1, |(_, epoch)| epoch),
-            last_fetched_epoch: self.replicator.last_fetched_epoch(),
-            before: self.replicator.unverified(),
-            topic_id: self.replicator.source_topic_id(),
-            max_bytes,
-            context: FateContext {
-                start_offset: self.replicator.fetch_position().0,
-                max_batch_bytes: self.max_batch_bytes,
-                keep_append_time: self.keep_append_time,
-            },
-            coalesce_below: limits.coalesce_below,
-        }
     }
 }
 

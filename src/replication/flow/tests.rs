@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::*;
 use crate::offsets::TargetOffset;
 use crate::record::{BatchBuilder, BatchOptions};
+use crate::replication::budget::Reservation;
 use crate::replication::coalesce::Coalescing;
 use crate::replication::forgetting::WallClock;
 use crate::replication::partition::tests::{as_known, remembered};
@@ -17,12 +18,12 @@ use crate::replication::prepare::{FetchedRecords, prepare};
     clippy::disallowed_methods,
     reason = "an Instant has no other beginning; nothing depends on it"
 )]
-fn start_of_time() -> Instant {
+pub(super) fn start_of_time() -> Instant {
     Instant::now()
 }
 
 /// Of a broker near by, with a little memory.
-fn limits(lanes: i32) -> FlowLimits {
+pub(super) fn limits(lanes: i32) -> FlowLimits {
     FlowLimits::new(&Conditions {
         memory: 64 << 20,
         source_brokers: 1,
@@ -62,11 +63,7 @@ fn next_job(flow: &mut FlowReplicator, now: Instant) -> Option<Action> {
     loop {
         match flow.poll_action(now)? {
             Action::RefreshMetadata(end) => {
-                let leaders = vec![Leader::Known {
-                    broker: 1,
-                    epoch: 0,
-                    topic_id: Uuid::nil(),
-                }];
+                let leaders = vec![known_leader()];
                 flow.handle(now, Event::Leaders { end, leaders });
             }
             Action::Checkpoint(_) => flow.handle(
@@ -89,9 +86,30 @@ fn next_job(flow: &mut FlowReplicator, now: Instant) -> Option<Action> {
     }
 }
 
+/// Leads all there is.
+pub(super) fn known_leader() -> Leader {
+    Leader::Known {
+        broker: 1,
+        epoch: 0,
+        topic_id: Uuid::nil(),
+    }
+}
+
 /// Answers a fetch with batches of one large record each.
 fn answer_fetch(flow: &mut FlowReplicator, now: Instant, job: FetchJob, batches: i64) {
-    let context = job.partitions[0].context;
+    let part = answer_part(&job.wanted[0], batches, &Arc::new(job.hold));
+    flow.handle(
+        now,
+        Event::Fetched {
+            slot: job.slot,
+            partitions: vec![part],
+            held_back: false,
+        },
+    );
+}
+
+pub(super) fn answer_part(wanted: &WantedPartition, batches: i64, hold: &Arc<Reservation>) -> FetchedPart {
+    let context = wanted.context;
     let mut records = Vec::new();
     for base_offset in context.start_offset..context.start_offset + batches {
         let mut batch = BatchBuilder::new(BatchOptions {
@@ -109,29 +127,20 @@ fn answer_fetch(flow: &mut FlowReplicator, now: Instant, job: FetchJob, batches:
             before: None,
         },
         context,
-        &Arc::new(job.hold),
+        hold,
     );
-    let fetch = PartitionFetch::Records {
-        prepared,
-        log: SourceLog {
-            last_stable_offset: SourceOffset(1000),
-            high_watermark: SourceOffset(1000),
-            log_start_offset: SourceOffset(0),
-        },
-    };
-    let part = FetchedPart {
-        index: 0,
+    FetchedPart {
+        index: wanted.index,
         asked: SourceOffset(context.start_offset),
-        fetch,
-    };
-    flow.handle(
-        now,
-        Event::Fetched {
-            slot: job.slot,
-            partitions: vec![part],
-            held_back: false,
+        fetch: PartitionFetch::Records {
+            prepared,
+            log: SourceLog {
+                last_stable_offset: SourceOffset(1000),
+                high_watermark: SourceOffset(1000),
+                log_start_offset: SourceOffset(0),
+            },
         },
-    );
+    }
 }
 
 #[test]
@@ -253,7 +262,7 @@ fn a_source_that_moves_is_fetched_from_its_new_leader() {
         panic!("a fetch is due")
     };
     assert_eq!(job.slot.broker, 2);
-    assert_eq!(job.partitions[0].leader_epoch, 1);
+    assert_eq!(job.wanted[0].leader_epoch, 1);
 }
 
 #[test]
@@ -406,11 +415,7 @@ fn a_lane_is_recovered_once_at_a_time() {
         other => panic!("{other:?} before it is known where the target stands"),
     });
     assert!(job.is_none(), "there is no leader to ask so far");
-    let leaders = vec![Leader::Known {
-        broker: 1,
-        epoch: 0,
-        topic_id: Uuid::nil(),
-    }];
+    let leaders = vec![known_leader()];
     flow.handle(
         now,
         Event::Leaders {

@@ -162,6 +162,17 @@ impl PartitionReplicator {
         self.epochs.cut(self.fetch_position);
     }
 
+    /// Whether [`Self::handle_source_well`] or [`Self::handle_others_fetched`] would change anything.
+    pub fn heeds_answers(&self) -> bool {
+        let is_validated_by_any = !self.is_validated && self.fetched.mark.is_none();
+        is_validated_by_any || self.out_of_range > 0 || self.empty_fetches > 0 || self.source_trouble.is_there()
+    }
+
+    /// Whether [`Self::handle_nothing_fetched`] would.
+    pub fn misses_records(&self) -> bool {
+        self.unverified().is_some() || self.start.end.is_some_and(|end| self.fetch_position < end)
+    }
+
     /// A fetch that asked for this partition was answered, and did not refuse it.
     pub fn handle_source_well(&mut self) {
         self.source_trouble.clear();

@@ -13,6 +13,17 @@ use crate::replication::forgetting::WallClock;
 use crate::replication::ledger::{Checkpoint, LedgerKey, OwnerId, SegmentName};
 use crate::replication::recovery::Beginning;
 
+/// From where on a partition is to be fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchWish {
+    pub position: SourceOffset,
+    /// The leader epoch of the last batch fetched, or -1 (KIP-320).
+    pub last_fetched_epoch: i32,
+    /// The batch before the position, which is to be there still.
+    pub before: Option<BatchMark>,
+    pub topic_id: Uuid,
+}
+
 /// What becomes of a partition whose source has changed under it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnChange {

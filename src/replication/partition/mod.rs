@@ -32,8 +32,8 @@ use uuid::Uuid;
 
 pub use self::fetching::SourceLog;
 pub use self::messages::{
-    FetchTrouble, Incident, OnChange, OutgoingBatch, PartitionCheckpoint, PartitionStart, Policies, ProduceOutcome,
-    Progress,
+    FetchTrouble, FetchWish, Incident, OnChange, OutgoingBatch, PartitionCheckpoint, PartitionStart, Policies,
+    ProduceOutcome, Progress,
 };
 use self::trouble::Trouble;
 use super::coalesce::SMALL;
@@ -260,11 +260,6 @@ impl PartitionReplicator {
         self.fetch_position
     }
 
-    /// The leader epoch of the last batch fetched, or -1 (KIP-320).
-    pub fn last_fetched_epoch(&self) -> i32 {
-        self.fetched.epoch
-    }
-
     /// A cleaner changes batches.
     fn lasting(&self, before: Before) -> Before {
         Before {
@@ -335,7 +330,16 @@ impl PartitionReplicator {
         matches!(self.phase, Phase::Recovering { .. })
     }
 
-    /// Whether the next fetch of the leader should ask for this partition.
+    /// What the next fetch of the leader should ask for, if anything.
+    pub fn fetch_wish(&self, now: Instant, max_prepared_bytes: usize) -> Option<FetchWish> {
+        self.wants_fetch(now, max_prepared_bytes).then(|| FetchWish {
+            position: self.fetch_position,
+            last_fetched_epoch: self.fetched.epoch,
+            before: self.unverified(),
+            topic_id: self.start.source_topic_id,
+        })
+    }
+
     pub fn wants_fetch(&self, now: Instant, max_prepared_bytes: usize) -> bool {
         self.needs_source()
             && !self.is_recovering()

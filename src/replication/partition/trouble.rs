@@ -17,6 +17,10 @@ impl Trouble {
         self.0 = Some((since, cause.to_owned()));
     }
 
+    pub(super) fn is_there(&self) -> bool {
+        self.0.is_some()
+    }
+
     pub(super) fn clear(&mut self) {
         self.0 = None;
     }
