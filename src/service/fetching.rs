@@ -23,9 +23,6 @@ use crate::replication::partition::SourceLog;
 use crate::replication::prepare::{Copied, FetchedRecords, PreparedBatch, prepare};
 use crate::replication::stopped::chain;
 
-/// How long a broker may wait for records before it answers that there are none.
-const MAX_WAIT_MS: i32 = 500;
-
 /// What the fetch response holds beside the records of a partition, at the least.
 const PARTITION_OVERHEAD: usize = 64;
 
@@ -91,7 +88,7 @@ impl Fetches {
             return Ok(Event::FetchFailed { slot, cause });
         }
         let options = FetchOptions {
-            max_wait_ms: MAX_WAIT_MS,
+            max_wait_ms: i32::try_from(job.max_wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: 1,
             max_bytes: i32::try_from(job.max_bytes).unwrap_or(i32::MAX),
             isolation: Isolation::ReadCommitted,

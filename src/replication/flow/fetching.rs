@@ -19,7 +19,13 @@ impl FlowReplicator {
     }
 
     fn take_answer(&mut self, now: Instant, slot: Slot, mut partitions: Vec<FetchedPart>, held_back: bool) {
-        let nothing = !held_back && partitions.iter().all(|part| part.fetch.is_empty());
+        let is_empty = partitions.iter().all(|part| part.fetch.is_empty());
+        let is_hurried = self
+            .sources
+            .get_mut(&slot)
+            .is_some_and(|state| state.note_answer(is_empty));
+        // Where there was time enough.
+        let nothing = is_empty && !held_back && !is_hurried;
         if nothing {
             partitions.iter_mut().for_each(|part| part.fetch.expect_whole_batches());
         }
@@ -44,7 +50,9 @@ impl FlowReplicator {
                 if nothing {
                     return replicator.handle_nothing_fetched();
                 }
-                replicator.handle_others_fetched();
+                if !is_empty || held_back {
+                    replicator.handle_others_fetched();
+                }
                 false
             });
         }

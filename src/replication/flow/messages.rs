@@ -1,7 +1,7 @@
 //! What goes into a flow and what comes out of it.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -74,6 +74,8 @@ pub struct FetchJob {
     /// What is not asked for any more.
     pub unwanted: Vec<usize>,
     pub max_bytes: usize,
+    /// How long the broker may wait for records.
+    pub max_wait: Duration,
     pub hold: Reservation,
 }
 

@@ -153,15 +153,9 @@ impl FlowReplicator {
         let member = &mut self.members[index];
         member.queued = false;
         let limit = self.limits.partition_bytes;
-        let (wished, was_at_rest) = (
-            member.replicator.wants_fetch(now, limit),
-            member.replicator.is_at_rest(),
-        );
+        let (wished, was_at_rest) = (member.replicator.fetch_wish(now, limit), member.replicator.is_at_rest());
         let batch = member.replicator.poll_batch(now, index);
-        let (wishes, is_at_rest) = (
-            member.replicator.wants_fetch(now, limit),
-            member.replicator.is_at_rest(),
-        );
+        let (wishes, is_at_rest) = (member.replicator.fetch_wish(now, limit), member.replicator.is_at_rest());
         self.note_rest(was_at_rest, is_at_rest);
         if wished != wishes {
             self.note_wish(index);

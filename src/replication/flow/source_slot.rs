@@ -4,12 +4,20 @@
 //! has changed since the last one, however many partitions there are.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{FetchJob, FlowLimits, FlowReplicator, Member, Slot, WantedPartition};
 use crate::replication::budget::Budget;
 use crate::replication::fate::FateContext;
-use crate::replication::partition::FetchWish;
+use crate::replication::partition::{FetchStart, FetchWish};
+
+/// How long a broker may wait for records before it answers that there are none. Whoever wants something meanwhile is asked for
+/// in the next fetch.
+const MAX_WAIT: Duration = Duration::from_millis(500);
+
+/// The same, where somebody will want something soon, or waits for any answer. Doubled after each answer without records, so that
+/// whoever never does is not waited for like this for long.
+const MAX_WAIT_HURRIED: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Default)]
 pub(super) struct SourceSlot {
@@ -24,7 +32,13 @@ pub(super) struct SourceSlot {
     leaving: BTreeSet<usize>,
     /// Those of `asked` to whom an answer means something even where there is nothing in it for them.
     heeding: BTreeSet<usize>,
+    /// Who will want something soon.
+    soon: BTreeSet<usize>,
     pub(super) is_fetching: bool,
+    /// The broker was given less time than usual.
+    is_hurried: bool,
+    /// Answers without records in a row for which that was so.
+    hurried_answers: u32,
     /// What one fetch asks for of one partition, as the shell was told last.
     partition_bytes: usize,
     /// What this slot's fetches hold; given back as batches are acked.
@@ -48,6 +62,7 @@ impl FlowReplicator {
         let window = state.window.get_or_insert_with(|| self.budget.part(window_bytes));
         let hold = window.try_reserve(max_bytes)?;
         (state.retry_at, state.is_fetching) = (None, true);
+        let max_wait = state.max_wait();
         // Whoever is alone gets all.
         let share = max_bytes / state.asked.len();
         let partition_bytes = self.limits.partition_fetch_bytes.max(share).min(max_bytes);
@@ -63,6 +78,7 @@ impl FlowReplicator {
             wanted: wanted.collect(),
             unwanted: std::mem::take(&mut state.unwanted).into_iter().collect(),
             max_bytes,
+            max_wait,
             hold,
         })
     }
@@ -77,7 +93,12 @@ impl FlowReplicator {
             if member.asked_by.is_some_and(|other| other != slot) {
                 continue; // The other slot's fetch is under way, and changes it when it ends.
             }
-            if member.replicator.fetch_wish(now, self.limits.partition_bytes).is_none() {
+            let wish = member.replicator.fetch_wish(now, self.limits.partition_bytes);
+            match wish {
+                FetchWish::Soon => state.soon.insert(index),
+                FetchWish::Nothing | FetchWish::From(_) => state.soon.remove(&index),
+            };
+            if !matches!(wish, FetchWish::From(_)) {
                 if member.asked_by.take().is_some() {
                     state.drop(index);
                 }
@@ -129,6 +150,7 @@ impl FlowReplicator {
             return;
         };
         state.changed.remove(&index);
+        state.soon.remove(&index);
         let member = &mut self.members[index];
         if member.asked_by != Some(slot) {
             return;
@@ -159,6 +181,23 @@ impl FlowReplicator {
 }
 
 impl SourceSlot {
+    /// For the next fetch.
+    fn max_wait(&mut self) -> Duration {
+        let hurried = MAX_WAIT_HURRIED.saturating_mul(1 << self.hurried_answers.min(10));
+        self.is_hurried = (!self.soon.is_empty() || !self.heeding.is_empty()) && hurried < MAX_WAIT;
+        if self.is_hurried { hurried } else { MAX_WAIT }
+    }
+
+    /// Whether the broker had less time than usual for an answer.
+    pub(super) fn note_answer(&mut self, is_empty: bool) -> bool {
+        self.hurried_answers = match (is_empty, self.is_hurried) {
+            (true, true) => self.hurried_answers + 1,
+            (true, false) if !self.soon.is_empty() || !self.heeding.is_empty() => self.hurried_answers,
+            _ => 0,
+        };
+        self.is_hurried
+    }
+
     fn drop(&mut self, index: usize) {
         self.asked.remove(&index);
         self.news.remove(&index);
@@ -169,12 +208,15 @@ impl SourceSlot {
 
 impl Member {
     fn wanted(&self, now: Instant, index: usize, max_bytes: usize, limits: &FlowLimits) -> Option<WantedPartition> {
-        let FetchWish {
+        let FetchWish::From(FetchStart {
             position,
             last_fetched_epoch,
             before,
             topic_id,
-        } = self.replicator.fetch_wish(now, limits.partition_bytes)?;
+        }) = self.replicator.fetch_wish(now, limits.partition_bytes)
+        else {
+            return None;
+        };
         Some(WantedPartition {
             index,
             leader_epoch: self.source.map_or(-1, |(_, epoch)| epoch),
@@ -189,5 +231,44 @@ impl Member {
             },
             coalesce_below: limits.coalesce_below,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long the broker may wait, answer by answer without records.
+    fn waits(slot: &mut SourceSlot, answers: usize) -> Vec<u128> {
+        let wait = |_| {
+            let wait = slot.max_wait().as_millis();
+            slot.note_answer(true);
+            wait
+        };
+        (0..answers).map(wait).collect()
+    }
+
+    #[test]
+    fn whoever_wants_something_soon_does_not_wait_behind_those_that_have_nothing() {
+        let mut slot = SourceSlot::default();
+        assert_eq!(waits(&mut slot, 2), [500, 500]);
+        slot.soon.insert(3);
+        assert_eq!(waits(&mut slot, 9), [5, 10, 20, 40, 80, 160, 320, 500, 500]);
+        slot.note_answer(false);
+        assert_eq!(waits(&mut slot, 2), [5, 10]);
+        slot.soon.clear();
+        assert_eq!(waits(&mut slot, 1), [500]);
+        slot.heeding.insert(3);
+        assert_eq!(waits(&mut slot, 2), [5, 10], "once nobody has waited, it begins anew");
+    }
+
+    #[test]
+    fn an_answer_says_whether_there_was_time_for_records() {
+        let mut slot = SourceSlot::default();
+        slot.max_wait();
+        assert!(!slot.note_answer(true));
+        slot.soon.insert(3);
+        slot.max_wait();
+        assert!(slot.note_answer(true));
     }
 }

@@ -13,9 +13,18 @@ use crate::replication::forgetting::WallClock;
 use crate::replication::ledger::{Checkpoint, LedgerKey, OwnerId, SegmentName};
 use crate::replication::recovery::Beginning;
 
+/// What a partition wants of its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FetchWish {
+    Nothing,
+    /// Something as soon as what was fetched is on its way, or as it is known from where on.
+    Soon,
+    From(FetchStart),
+}
+
 /// From where on a partition is to be fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FetchWish {
+pub struct FetchStart {
     pub position: SourceOffset,
     /// The leader epoch of the last batch fetched, or -1 (KIP-320).
     pub last_fetched_epoch: i32,

@@ -32,8 +32,8 @@ use uuid::Uuid;
 
 pub use self::fetching::SourceLog;
 pub use self::messages::{
-    FetchTrouble, FetchWish, Incident, OnChange, OutgoingBatch, PartitionCheckpoint, PartitionStart, Policies,
-    ProduceOutcome, Progress,
+    FetchStart, FetchTrouble, FetchWish, Incident, OnChange, OutgoingBatch, PartitionCheckpoint, PartitionStart,
+    Policies, ProduceOutcome, Progress,
 };
 use self::trouble::Trouble;
 use super::coalesce::SMALL;
@@ -330,24 +330,24 @@ impl PartitionReplicator {
         matches!(self.phase, Phase::Recovering { .. })
     }
 
-    /// What the next fetch of the leader should ask for, if anything.
-    pub fn fetch_wish(&self, now: Instant, max_prepared_bytes: usize) -> Option<FetchWish> {
-        self.wants_fetch(now, max_prepared_bytes).then(|| FetchWish {
-            position: self.fetch_position,
-            last_fetched_epoch: self.fetched.epoch,
-            before: self.unverified(),
-            topic_id: self.start.source_topic_id,
-        })
-    }
-
-    pub fn wants_fetch(&self, now: Instant, max_prepared_bytes: usize) -> bool {
-        self.needs_source()
-            && !self.is_recovering()
-            && self.parted.is_none()
-            && !self.is_recreated
-            && self.prepared_bytes < max_prepared_bytes
-            && !self.has_small_backlog()
-            && self.fetch_retry_at.is_none_or(|at| at <= now)
+    /// What the next fetch of the leader should ask for.
+    pub fn fetch_wish(&self, now: Instant, max_prepared_bytes: usize) -> FetchWish {
+        let is_held_up = self.parted.is_some() || self.is_recreated || self.fetch_retry_at.is_some_and(|at| at > now);
+        if !self.needs_source() || is_held_up {
+            return FetchWish::Nothing;
+        }
+        match self.phase {
+            Phase::Recovering { under_way: true, .. } => FetchWish::Soon,
+            Phase::Recovering { .. } if self.wants_recovery(now) => FetchWish::Soon,
+            Phase::Recovering { .. } => FetchWish::Nothing,
+            _ if self.prepared_bytes >= max_prepared_bytes || self.has_small_backlog() => FetchWish::Soon,
+            _ => FetchWish::From(FetchStart {
+                position: self.fetch_position,
+                last_fetched_epoch: self.fetched.epoch,
+                before: self.unverified(),
+                topic_id: self.start.source_topic_id,
+            }),
+        }
     }
 
     /// Small batches wait to be sent, one by one. What has come to the source by the time that they are gone will come as a

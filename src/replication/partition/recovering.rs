@@ -206,7 +206,7 @@ mod tests {
     use crate::replication::ledger::{OwnerId, SegmentName};
     use crate::replication::partition::tests::{
         acked, as_known, feed, fetched, lost, refused, remembered, run, send_all, sequences, start_of_time, started,
-        streaming,
+        streaming, wants_fetch,
     };
     use crate::replication::partition::{Incident, OnChange, PartitionReplicator, PartitionStart, Policies, SourceLog};
     use crate::replication::recovery::{Beginning, FenceReason, Recovered};
@@ -224,7 +224,7 @@ mod tests {
         let later = partition.produce_retry_at().expect("backing off");
         assert!(partition.poll_recovery(now).is_none());
         assert!(
-            !partition.wants_fetch(later, usize::MAX),
+            !wants_fetch(&partition, later, usize::MAX),
             "it is not known from where on"
         );
         let known = partition.poll_recovery(later).expect("all have their outcomes");
@@ -328,11 +328,11 @@ mod tests {
         let known = partition.poll_recovery(now).expect("the target is asked");
         partition.handle_recovered(now, as_known(&known));
         assert!(
-            !partition.is_done() && partition.wants_fetch(now, 1),
+            !partition.is_done() && wants_fetch(&partition, now, 1),
             "the source may be another"
         );
         partition.handle_source_well();
-        assert!(partition.is_done() && !partition.wants_fetch(now, 1));
+        assert!(partition.is_done() && !wants_fetch(&partition, now, 1));
     }
 
     #[test]

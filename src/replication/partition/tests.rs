@@ -23,6 +23,11 @@ pub(super) fn start_of_time() -> Instant {
     Instant::now()
 }
 
+/// The next fetch is to ask for the partition.
+pub(super) fn wants_fetch(partition: &PartitionReplicator, now: Instant, max_prepared_bytes: usize) -> bool {
+    matches!(partition.fetch_wish(now, max_prepared_bytes), FetchWish::From(_))
+}
+
 /// A partition that was copied before, up to offset 0: its mapping is in the ledger.
 pub(in crate::replication) fn remembered(end: i64) -> PartitionStart {
     PartitionStart {
@@ -181,13 +186,13 @@ fn small_batches_that_wait_leave_the_rest_at_the_source() {
     let (mut partition, sent) = streaming(now, 5);
     assert_eq!(sent.len(), MAX_UNACKED);
     for _ in 0..MAX_UNACKED {
-        assert!(partition.wants_fetch(now, usize::MAX));
+        assert!(wants_fetch(&partition, now, usize::MAX));
         feed(&mut partition, now, 1);
     }
-    assert!(!partition.wants_fetch(now, usize::MAX));
+    assert!(!wants_fetch(&partition, now, usize::MAX));
     partition.handle_outcome(now, 2, acked(2));
     assert_eq!(send_all(&mut partition, now).len(), 1);
-    assert!(partition.wants_fetch(now, usize::MAX));
+    assert!(wants_fetch(&partition, now, usize::MAX));
 }
 
 #[test]

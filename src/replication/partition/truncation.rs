@@ -154,6 +154,7 @@ mod tests {
     use crate::replication::epochs::BatchMark;
     use crate::replication::partition::tests::{
         acked, as_known, feed, fetched, log, lost, remembered, run, send_all, sequences, start_of_time, started,
+        wants_fetch,
     };
     use crate::replication::partition::{PartitionStart, Policies};
     use crate::replication::prepare::{PrepareError, Prepared};
@@ -198,11 +199,11 @@ mod tests {
         partition.handle_source_range(now, SourceOffset(0), SourceOffset(5));
         partition.handle_outcome(now, 0, acked(0));
         assert_eq!(sequences(&send_all(&mut partition, now)), [2], "of offsets 2 and 3");
-        assert!(!partition.wants_fetch(now, usize::MAX));
+        assert!(!wants_fetch(&partition, now, usize::MAX));
         partition.handle_outcome(now, 2, acked(2));
         assert_eq!(partition.take_incidents(), [], "nothing of what is gone was copied");
         assert_eq!(partition.fetch_position(), SourceOffset(4));
-        assert!(partition.wants_fetch(now, usize::MAX) && partition.poll_recovery(now).is_none());
+        assert!(wants_fetch(&partition, now, usize::MAX) && partition.poll_recovery(now).is_none());
     }
 
     #[test]
@@ -274,7 +275,7 @@ mod tests {
             send_all(&mut partition, now);
             partition.handle_outcome(now, 0, acked(0));
             assert!(partition.handle_truncated(Truncation::LogEnds(SourceOffset(1))));
-            assert!(!partition.wants_fetch(now, usize::MAX));
+            assert!(!wants_fetch(&partition, now, usize::MAX));
             partition.handle_source_range(now, SourceOffset(log_start), SourceOffset(1));
             assert_eq!(partition.stopped().is_none(), goes_on);
             let lost = goes_on.then_some(Incident::Truncated(SourceOffset(1), SourceOffset(2)));
@@ -437,7 +438,7 @@ mod tests {
         assert!(partition.handle_truncated(ends(3, 1)));
         partition.handle_source_range(now, SourceOffset(0), SourceOffset(5));
         assert!(
-            send_all(&mut partition, now).is_empty() && !partition.wants_fetch(now, usize::MAX),
+            send_all(&mut partition, now).is_empty() && !wants_fetch(&partition, now, usize::MAX),
             "what is on its way comes to its end first"
         );
         partition.handle_outcome(now, 0, acked(0));
