@@ -1,13 +1,13 @@
 //! The task of one source slot: fetches what it is told to, prepares what comes, reports.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 use tokio::task::block_in_place;
 
-use super::routes::Routes;
+use super::routes::{Route, Routes};
 use crate::cluster::{
     BufferPool, Cluster, ClusterError, Connection, FetchOptions, FetchPartition, FetchSession, Isolation, Purpose,
     fetch,
@@ -118,12 +118,27 @@ impl Fetches {
         } else {
             off_the_io_threads(prepare_all)
         };
+        log_refusals(routes, &partitions);
         hold.resize(held(&partitions, records, job.max_bytes));
         Ok(Event::Fetched {
             slot,
             partitions,
             held_back: response.throttle_time_ms > 0,
         })
+    }
+}
+
+/// One line for each code: a leader that moves may have led thousands.
+fn log_refusals(routes: &Routes, partitions: &[FetchedPart]) {
+    let mut refused: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for part in partitions {
+        if let PartitionFetch::Refused(code) = &part.fetch {
+            refused.entry(code.name()).or_insert((part.index, 0)).1 += 1;
+        }
+    }
+    for (code, (first, partitions)) in refused {
+        let Route { topic, partition, .. } = routes.route(first);
+        tracing::warn!(code, partitions, first = %format_args!("{topic} {partition}"), "fetch refused, trying again");
     }
 }
 
@@ -186,11 +201,6 @@ fn partition_fetch(
         return PartitionFetch::Truncated(Truncation::told(diverging, asked.leader_epoch));
     }
     if fetched.error != ErrorCode::None {
-        tracing::warn!(
-            partition = fetched.partition,
-            code = fetched.error.name(),
-            "fetch refused"
-        );
         return PartitionFetch::Refused(fetched.error);
     }
     let high_watermark = fetched.replicated_end();

@@ -199,6 +199,7 @@ impl FlowRunner {
             routes: Arc::clone(&self.routes),
             producers: self.producers.clone(),
             events: self.events.clone(),
+            logged: Arc::default(),
         };
         self.slot_tasks.spawn(recovering.run(job));
     }
@@ -303,18 +304,19 @@ impl FlowRunner {
         let lanes = ledger_records(&self.routes, self.ledger.owner(), &job);
         let (ledger, events) = (self.ledger.clone(), self.events.clone());
         tokio::spawn(async move {
-            let mut cause = None;
-            let mut superseded = None;
+            let (mut cause, mut superseded, mut failed_lanes) = (None, None, Vec::new());
             for (lane, result) in ledger.write(lanes).await {
                 match result {
                     Ok(()) => drop(job.lanes.remove(&lane)),
                     Err(LedgerStoreError::Superseded { by, .. }) => superseded = Some(by.generation),
                     Err(error) => {
-                        let text = chain(&error);
-                        tracing::warn!(lane, error = %text, "checkpoint was not written, trying again");
-                        cause = Some(text);
+                        failed_lanes.push(lane);
+                        cause = Some(chain(&error));
                     }
                 }
+            }
+            if let Some(cause) = &cause {
+                tracing::warn!(lanes = ?failed_lanes, error = %cause, "checkpoint was not written, trying again");
             }
             if let Some(generation) = superseded {
                 let _ = events.send(Event::Superseded { generation }).await;

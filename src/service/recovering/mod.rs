@@ -6,14 +6,14 @@
 mod fencing;
 mod reading;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
 use self::fencing::Fenced;
 use super::ledger::{LedgerStore, LedgerStoreError};
-use super::routes::Routes;
+use super::routes::{Route, Routes};
 use crate::cluster::{Cluster, ClusterError, Isolation, OffsetSpec};
 use crate::offsets::{SourceOffset, TargetOffset};
 use crate::protocol::error_code::ErrorCode;
@@ -33,6 +33,8 @@ pub(super) struct Recovering {
     pub(super) routes: Arc<Routes>,
     pub(super) producers: LaneProducers,
     pub(super) events: mpsc::Sender<Event>,
+    /// What was logged already: a broker that is away is the same for all that it leads.
+    pub(super) logged: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// The producer that each lane's new mappings begin with.
@@ -110,13 +112,19 @@ impl Recovering {
         let _ = self.events.send(event).await; // No receiver: the flow has ended.
     }
 
+    fn log(&self, index: usize, cause: &str) {
+        let Route { topic, partition, .. } = self.routes.route(index);
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.insert(cause.to_owned()) {
+            tracing::warn!(%topic, partition, "where the target's log stands could not be found out, trying again: {cause}");
+        } else {
+            tracing::debug!(%topic, partition, "nor could this one's");
+        }
+    }
+
     async fn report(&self, index: usize, outcome: Outcome) {
         if let Err(RecoveryFailure::Later(cause)) = &outcome {
-            let route = self.routes.route(index);
-            tracing::warn!(
-                topic = %route.topic, partition = route.partition,
-                "where the target's log stands could not be found out, trying again: {cause}"
-            );
+            self.log(index, cause);
         }
         let event = match outcome {
             // Whoever has one lane will have them all.
