@@ -157,8 +157,18 @@ impl Sandboxes {
     /// How many records there are on the target; none while there is no topic.
     pub(crate) fn records_on_target(&self) -> i64 {
         (0..self.partitions)
-            .map(|partition| i64::try_from(records(&self.target, partition).len()).expect("few"))
+            .map(|partition| self.partition_on_target(partition))
             .sum()
+    }
+
+    pub(crate) fn partition_on_target(&self, partition: i32) -> i64 {
+        i64::try_from(records(&self.target, partition).len()).expect("few")
+    }
+
+    pub(crate) fn source_leader(&self, partition: i32) -> i32 {
+        let metadata = self.writer.metadata();
+        let partition = metadata.partition(TOPIC, partition).expect("a partition of ours");
+        partition.leader.expect("a leader")
     }
 
     /// The claim of every copy. Returns how many records there are.

@@ -28,6 +28,8 @@ pub enum Effect {
     DropAfter,
     /// One byte of the answer is inverted, counted from its correlation id.
     Corrupt { position: usize },
+    /// Done; the answer asks to be left alone for a while (KIP-219). Of Fetch only, and nobody sees to it.
+    Throttle { ms: i32 },
     /// Done, and answered only after [`Cluster::release`](super::Cluster::release).
     Hold,
 }
@@ -36,6 +38,13 @@ impl Effect {
     pub(super) fn corrupt_position(&self) -> Option<usize> {
         match *self {
             Self::Corrupt { position } => Some(position),
+            _ => None,
+        }
+    }
+
+    pub(super) fn throttle_ms(&self) -> Option<i32> {
+        match *self {
+            Self::Throttle { ms } => Some(ms),
             _ => None,
         }
     }

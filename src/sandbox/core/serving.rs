@@ -172,10 +172,13 @@ impl Cluster {
 
     /// The answer to the connection's current request, which may still meet a fault.
     fn answer(&mut self, id: ConnectionId, mut frame: Segments) {
-        let Some((_, effects)) = self.connections.get_mut(&id).and_then(|known| known.current.as_mut()) else {
+        let Some((head, effects)) = self.connections.get_mut(&id).and_then(|known| known.current.as_mut()) else {
             return;
         };
         let effects = std::mem::take(effects);
+        if let Some(ms) = effects.iter().find_map(Effect::throttle_ms) {
+            frame = wire::throttle(&frame, head, ms);
+        }
         if effects.contains(&Effect::DropAfter) {
             return self.close(id, CloseReason::Fault);
         }

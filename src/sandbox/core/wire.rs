@@ -123,6 +123,14 @@ pub(super) fn corrupt(frame: &Segments, position: usize) -> Segments {
     Bytes::from(bytes).into()
 }
 
+/// Sets the throttle time of a response that begins with it.
+pub(super) fn throttle(frame: &Segments, head: &RequestHead, ms: i32) -> Segments {
+    let mut bytes = frame.0.concat();
+    let header = FrameWriter::new(head).ours.len();
+    bytes[header..header + size_of::<i32>()].copy_from_slice(&ms.to_be_bytes());
+    Bytes::from(bytes).into()
+}
+
 /// Puts a response together: our own bytes, all in one buffer, and between them payloads, which are shared.
 #[derive(Debug)]
 pub(super) struct FrameWriter {
