@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 
 use kferry::cluster::{ClusterConfig, Side};
 use kferry::service::copy::{CopyError, CopyRequest, CopySummary, copy};
-use kferry::service::progress::Progress;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinHandle};
@@ -64,7 +63,7 @@ impl Incarnation {
             instance,
         );
         let (shutdown, asked) = watch::channel(false);
-        let copying = runtime.spawn(async move { copy(request, &Progress::default(), asked).await });
+        let copying = runtime.spawn(async move { copy(request, &Arc::default(), asked).await });
         Self {
             runtime,
             copying,

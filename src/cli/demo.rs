@@ -14,6 +14,7 @@ mod traffic;
 mod view;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -96,7 +97,7 @@ async fn demonstrate(output: OutputFormat, bars: &MultiProgress) -> anyhow::Resu
         Cluster::connect(source_config.clone()),
         Cluster::connect(target_config.clone())
     )?;
-    let (counts, progress) = (Counts::default(), Progress::default());
+    let (counts, progress) = (Counts::default(), Arc::new(Progress::default()));
     let generator = Generator::prepare(&source, &source_cluster, &counts)
         .await
         .context("no traffic")?;

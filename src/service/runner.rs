@@ -4,6 +4,7 @@
 //! state machine never overfills: one fetch, and [`MAX_REQUESTS_IN_FLIGHT`] produce requests.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -121,10 +122,24 @@ impl FlowRunner {
         }
     }
 
-    /// Runs to the end, or until `shutdown` turns true and all that is on its way has arrived.
-    pub async fn run(
+    /// Runs to the end, or until `shutdown` turns true and all that is on its way has arrived. In a task of its own: what is
+    /// awaited in a program's main thread wakes, and is woken by, other threads for each event.
+    pub async fn spawn(
+        self,
+        progress: Arc<Progress>,
+        shutdown: watch::Receiver<bool>,
+    ) -> Result<FlowOutcome, RunError> {
+        let mut task = JoinSet::new(); // Which ends it, should nobody wait for it any more.
+        task.spawn(self.run(progress, shutdown));
+        match task.join_next().await.expect("a task was spawned") {
+            Ok(outcome) => outcome,
+            Err(ended) => panic::resume_unwind(ended.into_panic()),
+        }
+    }
+
+    async fn run(
         mut self,
-        progress: &Progress,
+        progress: Arc<Progress>,
         mut shutdown: watch::Receiver<bool>,
     ) -> Result<FlowOutcome, RunError> {
         let mut drain_deadline: Option<Instant> = None;
@@ -137,7 +152,7 @@ impl FlowRunner {
             while let Some(action) = self.replicator.poll_action(now) {
                 self.start(action);
             }
-            self.report(progress);
+            self.report(&progress);
             if self.replicator.is_finished() {
                 self.release().await;
                 return Ok(self.outcome(drain_deadline.is_some()));

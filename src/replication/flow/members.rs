@@ -1,6 +1,8 @@
 //! The partitions of a flow, by index.
 
 use std::ops::{Index, IndexMut};
+#[cfg(test)]
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Member;
 
@@ -9,7 +11,7 @@ use super::Member;
 pub(super) struct Members {
     all: Vec<Member>,
     #[cfg(test)]
-    looks: std::cell::Cell<usize>,
+    looks: AtomicUsize,
 }
 
 impl Members {
@@ -17,7 +19,7 @@ impl Members {
         Self {
             all,
             #[cfg(test)]
-            looks: std::cell::Cell::new(0),
+            looks: AtomicUsize::new(0),
         }
     }
 
@@ -36,7 +38,7 @@ impl Members {
 
     #[cfg(test)]
     fn note_look(&self) {
-        self.looks.set(self.looks.get() + 1);
+        self.looks.fetch_add(1, Ordering::Relaxed);
     }
 
     #[cfg(not(test))]
@@ -45,7 +47,7 @@ impl Members {
     /// How often a partition was looked at since this was asked last.
     #[cfg(test)]
     pub(super) fn take_looks(&self) -> usize {
-        self.looks.take()
+        self.looks.swap(0, Ordering::Relaxed)
     }
 }
 

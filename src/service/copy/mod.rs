@@ -140,7 +140,7 @@ const LOOK_WAIT: Duration = Duration::from_millis(200);
 /// Copies until the ends are reached, or until `shutdown` turns true.
 pub async fn copy(
     request: CopyRequest,
-    progress: &Progress,
+    progress: &Arc<Progress>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<CopySummary, CopyError> {
     let ready = tokio::select! {
@@ -148,7 +148,7 @@ pub async fn copy(
         ready = make_ready(request, progress) => ready?,
         () = asked_to_stop(&mut shutdown) => return Err(CopyError::Interrupted),
     };
-    let outcome = ready.runner.run(progress, shutdown).await?;
+    let outcome = ready.runner.spawn(Arc::clone(progress), shutdown).await?;
     let groups = match ready.groups {
         Some(groups) if !outcome.is_superseded() => groups.move_all().await?,
         _ => Vec::new(),
