@@ -41,6 +41,16 @@ impl Segment {
         self.runs.is_empty()
     }
 
+    /// How many runs there are.
+    pub fn len(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Whether a run would make the last one longer, and not be one more.
+    pub fn is_continued_by(&self, run: &Run) -> bool {
+        self.runs.last().is_some_and(|last| last.is_continued_by(run))
+    }
+
     /// Adds a run behind the others. A run that goes on where the last one ends makes that one longer.
     ///
     /// Returns the run where the segment is full; it then starts the next segment.

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::offsets::{MAX_RUNS_PER_SEGMENT, Run};
 use crate::replication::coalesce::{Coalescing, FULL, SMALL};
 use crate::replication::partition::MAX_UNACKED;
 
@@ -26,6 +27,12 @@ const CONNECTION_FOR: Duration = Duration::from_millis(5);
 /// What a partition should get through, as far as its batches' size has a say in it.
 const PARTITION_BYTES_PER_SECOND: f64 = 100e6;
 
+/// For the ends of all partitions' maps, and again for what waits to be written into the ledger.
+const MAP_BYTES: usize = 8 << 20;
+
+/// With fewer runs a segment's name takes more room in the ledger than they do.
+const SEGMENT_RUNS_MIN: usize = 64;
+
 #[derive(Debug, Clone)]
 pub struct FlowLimits {
     pub source_connections: u16,
@@ -44,6 +51,10 @@ pub struct FlowLimits {
     /// Batches of less than so many bytes are put together where there is a backlog of them: 0 for none.
     pub coalesce_below: usize,
     pub lanes: i32,
+    /// Runs of the offset map that a partition adds to one segment. A running copy holds as many of each.
+    pub segment_runs: usize,
+    /// Full segments, of all partitions, that may wait to be written into the ledger before nothing more is sent.
+    pub unsaved_segments: usize,
 }
 
 /// What a flow's limits follow from.
@@ -52,6 +63,7 @@ pub struct Conditions {
     /// For everything that is fetched and not acked, in bytes.
     pub memory: usize,
     pub source_brokers: usize,
+    pub partitions: usize,
     pub lanes: i32,
     /// To the source's brokers and back.
     pub source_round_trip: Duration,
@@ -68,6 +80,8 @@ impl FlowLimits {
         let affordable = memory / (4 * brokers * FETCH_BYTES_FAR);
         let source_connections = connections(conditions.source_round_trip).min(affordable.max(CONNECTIONS));
         let slots = brokers * source_connections;
+        let segment_runs = MAP_BYTES / size_of::<Run>() / conditions.partitions.max(1);
+        let segment_runs = segment_runs.clamp(SEGMENT_RUNS_MIN, MAX_RUNS_PER_SEGMENT);
         let fetch_bytes = (memory / (4 * slots)).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
         Self {
             source_connections: source_connections as u16,
@@ -83,6 +97,8 @@ impl FlowLimits {
                 Coalescing::Never => 0,
             },
             lanes: conditions.lanes,
+            segment_runs,
+            unsaved_segments: MAP_BYTES / (segment_runs * size_of::<Run>()),
         }
     }
 }
@@ -105,14 +121,19 @@ mod tests {
     use super::*;
 
     fn limits(memory: usize, brokers: usize, round_trip_ms: u64) -> FlowLimits {
-        FlowLimits::new(&Conditions {
+        FlowLimits::new(&conditions(memory, brokers, round_trip_ms))
+    }
+
+    fn conditions(memory: usize, brokers: usize, round_trip_ms: u64) -> Conditions {
+        Conditions {
             memory,
             source_brokers: brokers,
+            partitions: 1,
             lanes: 8,
             source_round_trip: Duration::from_millis(round_trip_ms),
             target_round_trip: Duration::from_millis(round_trip_ms),
             coalescing: Coalescing::Auto,
-        })
+        }
     }
 
     #[test]
@@ -148,10 +169,23 @@ mod tests {
     }
 
     #[test]
+    fn the_ends_of_all_maps_fit_into_their_memory() {
+        for (partitions, runs) in [(1, 4096), (80, 4096), (1_000, 349), (10_000, 64)] {
+            let limits = FlowLimits::new(&Conditions {
+                partitions,
+                ..conditions(256 << 20, 1, 0)
+            });
+            assert_eq!(limits.segment_runs, runs);
+            assert!(limits.unsaved_segments >= MAP_BYTES / (MAX_RUNS_PER_SEGMENT * size_of::<Run>()));
+        }
+    }
+
+    #[test]
     fn nothing_is_put_together_where_that_is_not_wanted() {
         let never = Conditions {
             memory: 1 << 20,
             source_brokers: 1,
+            partitions: 1,
             lanes: 1,
             source_round_trip: Duration::ZERO,
             target_round_trip: Duration::from_secs(1),

@@ -99,6 +99,8 @@ pub struct FlowReplicator {
     unsettled: usize,
     /// How many partitions are not at rest.
     restless: usize,
+    /// Full segments of the map that are not in the ledger.
+    unsaved_segments: usize,
     ask_range: Vec<usize>,
     refresh: [Refresh; 2],
     dirty: BTreeSet<usize>,
@@ -159,11 +161,16 @@ impl FlowReplicator {
         rate: Option<RateLimit>,
         partitions: Vec<FlowPartition>,
     ) -> Self {
+        let replicator = |start, stopped| {
+            let mut replicator = PartitionReplicator::new(start, stopped);
+            replicator.limit_segments(limits.segment_runs);
+            replicator
+        };
         let members: Vec<Member> = partitions
             .into_iter()
             .map(|partition| Member {
                 lane: lane_of(&partition.start.topic, partition.start.partition, limits.lanes),
-                replicator: PartitionReplicator::new(partition.start, partition.stopped),
+                replicator: replicator(partition.start, partition.stopped),
                 max_batch_bytes: partition.max_batch_bytes,
                 keep_append_time: partition.keep_append_time,
                 source: None,
@@ -190,6 +197,7 @@ impl FlowReplicator {
             delayed_fetches: BinaryHeap::new(),
             unsettled,
             restless,
+            unsaved_segments: 0,
             ask_range: Vec::new(),
             refresh: [Refresh::default(); 2],
             checkpoint_at: None,
@@ -318,7 +326,10 @@ impl FlowReplicator {
         let mut written = std::mem::take(&mut self.checkpointing);
         for (index, checkpoint) in failed.lanes.into_values().flatten() {
             written.remove(&index);
-            self.members[index].replicator.handle_checkpoint_failed(checkpoint);
+            let replicator = &mut self.members[index].replicator;
+            let unsaved = replicator.unsaved_segments();
+            replicator.handle_checkpoint_failed(checkpoint);
+            self.unsaved_segments = self.unsaved_segments + replicator.unsaved_segments() - unsaved;
             self.dirty.insert(index);
         }
         for index in written {
@@ -377,7 +388,9 @@ impl FlowReplicator {
             replicator.is_at_rest(),
             (replicator.fetch_retry_at(), replicator.produce_retry_at()),
         );
+        let unsaved = replicator.unsaved_segments();
         change(replicator);
+        self.unsaved_segments = self.unsaved_segments + replicator.unsaved_segments() - unsaved;
         if self.unsure.contains(&index) {
             let undisputed_at = self.ownership.undisputed_at();
             if replicator.stopped().is_some() || replicator.is_certain_since(undisputed_at) {

@@ -101,6 +101,9 @@ impl FlowReplicator {
     }
 
     fn poll_produce(&mut self, now: Instant) -> Option<Action> {
+        if self.unsaved_segments >= self.limits.unsaved_segments {
+            return None; // Until the ledger has them.
+        }
         let slots: Vec<Slot> = self.targets.keys().copied().collect();
         slots
             .into_iter()
@@ -185,15 +188,18 @@ impl FlowReplicator {
             return None;
         }
         let last_one = self.unsettled == 0 || (self.draining && self.restless == 0);
+        let is_full = self.unsaved_segments >= self.limits.unsaved_segments / 2;
         let due = *self.checkpoint_at.get_or_insert(now + self.limits.checkpoint_interval);
-        if now < due && (!last_one || self.checkpoint_failed) {
+        if now < due && (!(last_one || is_full) || self.checkpoint_failed) {
             return None;
         }
         self.checkpoint_at = Some(now + self.limits.checkpoint_interval);
         let mut lanes: BTreeMap<i32, Vec<(usize, PartitionCheckpoint)>> = BTreeMap::new();
         for index in std::mem::take(&mut self.dirty) {
             let member = &mut self.members[index];
+            let unsaved = member.replicator.unsaved_segments();
             if let Some(checkpoint) = member.replicator.poll_checkpoint() {
+                self.unsaved_segments -= unsaved;
                 lanes.entry(member.lane).or_default().push((index, checkpoint));
                 self.checkpointing.insert(index);
             }

@@ -27,6 +27,7 @@ pub(super) fn limits(lanes: i32) -> FlowLimits {
     FlowLimits::new(&Conditions {
         memory: 64 << 20,
         source_brokers: 1,
+        partitions: 1,
         lanes,
         source_round_trip: Duration::ZERO,
         target_round_trip: Duration::ZERO,
@@ -438,4 +439,56 @@ fn a_lane_is_recovered_once_at_a_time() {
     assert!(std::iter::from_fn(|| flow.poll_action(later)).all(|action| !matches!(action, Action::Recover(_))));
     flow.handle(later, Event::RecoveryEnded { lane: job.lane });
     assert!(matches!(flow.poll_action(later), Some(Action::Recover(_))));
+}
+
+/// A ledger that takes nothing must not fill the memory with what it is to be told.
+#[test]
+fn nothing_more_is_sent_while_too_much_of_the_map_is_not_in_the_ledger() {
+    let now = start_of_time();
+    let limits = FlowLimits {
+        segment_runs: 1,
+        unsaved_segments: 2,
+        ..limits(8)
+    };
+    let mut flow = flow(limits);
+    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
+        panic!("a fetch is due")
+    };
+    answer_fetch(&mut flow, now, job, 4);
+    let write = |flow: &mut FlowReplicator, at: Instant| loop {
+        match flow.poll_action(at) {
+            Some(Action::Produce(job)) => {
+                // Somebody else writes in between, so that each batch is a run of its own.
+                let base_offset = TargetOffset(10 * i64::from(job.batches[0].sequence));
+                let outcomes = vec![(0, job.batches[0].sequence, ProduceOutcome::Acked { base_offset })];
+                let slot = job.slot;
+                flow.handle(at, Event::Produced { slot, outcomes });
+            }
+            Some(Action::Checkpoint(job)) => break job,
+            Some(_) => {}
+            None => panic!("{:?} is not written down", flow.partition(0).acked_position()),
+        }
+    };
+    let failed = write(&mut flow, now);
+    assert_eq!(flow.partition(0).acked_position(), SourceOffset(3), "before its time");
+    let cause = Some("away".to_owned());
+    flow.handle(now, Event::Checkpointed { failed, cause });
+    assert!(!std::iter::from_fn(|| flow.poll_action(now)).any(|action| matches!(action, Action::Checkpoint(_))));
+
+    let later = now + Duration::from_secs(1);
+    let again = write(&mut flow, later);
+    assert_eq!(flow.partition(0).acked_position(), SourceOffset(3), "and no further");
+    assert_eq!(
+        again
+            .lanes
+            .values()
+            .flatten()
+            .map(|(_, it)| it.segments.len())
+            .sum::<usize>(),
+        3
+    );
+    let (failed, cause) = (CheckpointJob { lanes: BTreeMap::new() }, None);
+    flow.handle(later, Event::Checkpointed { failed, cause });
+    write(&mut flow, later + Duration::from_secs(1));
+    assert_eq!(flow.partition(0).acked_position(), SourceOffset(4), "on again");
 }

@@ -42,7 +42,7 @@ use super::ledger::{LedgerKey, SegmentName};
 use super::prepare::PreparedBatch;
 use super::recovery::{Beginning, FenceReason};
 use super::stopped::Stopped;
-use crate::offsets::{Segment, SourceOffset, TargetOffset};
+use crate::offsets::{MAX_RUNS_PER_SEGMENT, Segment, SourceOffset, TargetOffset};
 
 /// Batches of a partition that may be unacknowledged: a leader remembers the last five of a producer, and recognises
 /// no older one as a repetition (KIP-98).
@@ -163,6 +163,7 @@ pub struct PartitionReplicator {
     target_next: TargetOffset,
     open_segment: Segment,
     full_segments: Vec<Segment>,
+    max_segment_runs: usize,
     /// Segments in the ledger that nothing is added to any more.
     closed_segments: VecDeque<SegmentName>,
     gone: Vec<LedgerKey>,
@@ -225,12 +226,23 @@ impl PartitionReplicator {
             target_next: start.target_next,
             open_segment: std::mem::take(&mut start.segment),
             full_segments: Vec::new(),
+            max_segment_runs: MAX_RUNS_PER_SEGMENT,
             closed_segments: std::mem::take(&mut start.segments).into(),
             gone: std::mem::take(&mut start.superseded),
             checkpointed: is_remembered.then_some(start.position),
             incidents: Vec::new(),
             start,
         }
+    }
+
+    /// Segments of the map are to have fewer runs than they may.
+    pub fn limit_segments(&mut self, max_runs: usize) {
+        self.max_segment_runs = max_runs.min(MAX_RUNS_PER_SEGMENT);
+    }
+
+    /// Segments that nothing is added to any more, and that are not in the ledger.
+    pub fn unsaved_segments(&self) -> usize {
+        self.full_segments.len()
     }
 
     pub fn source_topic_id(&self) -> Uuid {

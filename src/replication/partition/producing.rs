@@ -274,6 +274,9 @@ impl PartitionReplicator {
     }
 
     pub(super) fn push_run(&mut self, run: Run) {
+        if self.open_segment.len() >= self.max_segment_runs && !self.open_segment.is_continued_by(&run) {
+            self.close_segment();
+        }
         if let Some(run) = self.open_segment.push(run) {
             self.close_segment();
             self.open_segment.push(run);

@@ -256,6 +256,7 @@ async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Rea
     let conditions = Conditions {
         memory: request.memory,
         source_brokers: source.metadata().brokers.len(),
+        partitions: partitions.len(),
         lanes: ledger.lanes(),
         source_round_trip,
         target_round_trip,
