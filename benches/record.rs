@@ -1,39 +1,15 @@
 //! What does one batch cost on its way: found, checked, patched, or written anew?
 
-use bytes::Bytes;
+mod batches;
+
 use kferry::record::{
-    BatchBuilder, BatchOptions, Codec, DecodeLimits, Merger, ProducerStamp, Pushed, RawBatch, ReencodeOptions, Scanned,
-    patch, reencode, scan,
+    Codec, DecodeLimits, Merger, ProducerStamp, Pushed, RawBatch, ReencodeOptions, patch, reencode, scan,
 };
+
+use self::batches::{first_batch, log, small_batch};
 
 fn main() {
     divan::main();
-}
-
-/// `count` batches of `records` records of 1,000 bytes each.
-fn log(codec: Codec, count: i64, records: i64) -> Bytes {
-    let mut log = Vec::new();
-    for i in 0..count {
-        let base_offset = i * records;
-        let mut batch = BatchBuilder::new(BatchOptions {
-            codec,
-            base_offset,
-            ..BatchOptions::default()
-        });
-        for record in 0..records {
-            let value: Vec<u8> = (0..1000_u32).map(|byte| (byte * 7 + record as u32) as u8).collect();
-            batch.push(1_700_000_000_000 + record, Some(b"key"), Some(&value), &[]);
-        }
-        log.extend_from_slice(&batch.build().expect("well below any limit"));
-    }
-    log.into()
-}
-
-fn first_batch(log: Bytes) -> RawBatch {
-    match scan(log).next() {
-        Some(Ok(Scanned::Batch(batch))) => batch,
-        other => panic!("a batch was written: {other:?}"),
-    }
 }
 
 #[divan::bench]
@@ -75,23 +51,9 @@ fn reencode_64_kib(bencher: divan::Bencher<'_, '_>, codec: Codec) {
         .bench_local(|| reencode(&batch, &options).expect("it was read before"));
 }
 
-/// 800 batches of nine records of 100 bytes, as a producer writes them that does not wait.
 #[divan::bench(args = [Codec::None, Codec::Snappy, Codec::Lz4, Codec::Zstd])]
 fn coalesce_800_batches(bencher: divan::Bencher<'_, '_>, codec: Codec) {
-    let small = |number: i64| {
-        let mut batch = BatchBuilder::new(BatchOptions {
-            codec,
-            ..BatchOptions::default()
-        });
-        for record in 0..9 {
-            let value: Vec<u8> = (0..100_u32)
-                .map(|byte| (byte * 7 + record + number as u32) as u8)
-                .collect();
-            batch.push(1_700_000_000_000 + number, None, Some(&value), &[]);
-        }
-        first_batch(batch.build().expect("well below any limit"))
-    };
-    let batches: Vec<RawBatch> = (0..800).map(small).collect();
+    let batches: Vec<RawBatch> = (0..800).map(|number| small_batch(codec, number)).collect();
     let mut buffer = Vec::new();
     bencher
         .counter(divan::counter::BytesCount::new(800_u32 * 9 * 100))

@@ -56,6 +56,8 @@ func copyTopic(source, target, topic, as string, codec kgo.CompressionCodec) (in
 		kgo.ConsumeTopics(topic),
 		kgo.FetchMaxBytes(fetchBytes),
 		kgo.FetchMaxPartitionBytes(partitionFetchBytes),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(), // Each takes an offset, so they count until all is read.
 	)
 	if err != nil {
 		return 0, 0, err
@@ -89,6 +91,9 @@ func copyTopic(source, target, topic, as string, codec kgo.CompressionCodec) (in
 		}
 		fetches.EachRecord(func(record *kgo.Record) {
 			read++
+			if record.Attrs.IsControl() {
+				return
+			}
 			bytes.Add(int64(len(record.Key) + len(record.Value)))
 			out := &kgo.Record{
 				Topic:     as,
