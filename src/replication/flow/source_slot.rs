@@ -24,7 +24,7 @@ pub(super) struct SourceSlot {
     /// Whom the next fetch asks for. The same as [`Member::asked_by`].
     pub(super) asked: BTreeSet<usize>,
     /// Whose wishes may have changed.
-    pub(super) changed: BTreeSet<usize>,
+    changed: BTreeSet<usize>,
     /// Those of `asked` that the next job describes, and those that it names as unwanted.
     news: BTreeSet<usize>,
     unwanted: BTreeSet<usize>,
