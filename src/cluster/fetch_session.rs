@@ -79,20 +79,11 @@ impl FetchSession {
         if self.wanted.get(&key).is_some_and(|known| known.partition == partition) {
             return;
         }
-        let known = self.wanted.remove(&key);
+        // As if it were another one; what the broker knows of the same topic is then not forgotten after all.
+        self.forget(&partition.topic, partition.partition);
+        let is_told = self.forgotten.remove(&(key.clone(), partition.topic_id)).is_some();
         self.names.insert(partition.topic_id, Arc::clone(&partition.topic));
         self.nameless += usize::from(partition.topic_id.is_nil());
-        self.nameless -= known
-            .as_ref()
-            .map_or(0, |known| usize::from(known.partition.topic_id.is_nil()));
-        let is_told = match known {
-            Some(known) if known.partition.topic_id == partition.topic_id => known.is_told,
-            Some(created_anew) => {
-                self.note_forgotten(&key, created_anew);
-                self.forgotten.remove(&(key.clone(), partition.topic_id)).is_some()
-            }
-            None => self.forgotten.remove(&(key.clone(), partition.topic_id)).is_some(),
-        };
         self.news.insert(key.clone());
         let wanted = Wanted {
             partition,
@@ -108,14 +99,10 @@ impl FetchSession {
         if let Some(known) = self.wanted.remove(&key) {
             self.nameless -= usize::from(known.partition.topic_id.is_nil());
             self.news.remove(&key);
-            self.note_forgotten(&key, known);
-        }
-    }
-
-    fn note_forgotten(&mut self, key: &Key, known: Wanted) {
-        if known.is_told {
-            let topic_id = known.partition.topic_id;
-            self.forgotten.insert((key.clone(), topic_id), known.partition);
+            if known.is_told {
+                let topic_id = known.partition.topic_id;
+                self.forgotten.insert((key, topic_id), known.partition);
+            }
         }
     }
 

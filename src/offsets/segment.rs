@@ -41,16 +41,6 @@ impl Segment {
         self.runs.is_empty()
     }
 
-    /// How many runs there are.
-    pub fn len(&self) -> usize {
-        self.runs.len()
-    }
-
-    /// Whether a run would make the last one longer, and not be one more.
-    pub fn is_continued_by(&self, run: &Run) -> bool {
-        self.runs.last().is_some_and(|last| last.is_continued_by(run))
-    }
-
     /// Adds a run behind the others. A run that goes on where the last one ends makes that one longer.
     ///
     /// Returns the run where the segment is full; it then starts the next segment.
@@ -58,6 +48,11 @@ impl Segment {
     /// # Panics
     /// If the run lies before the end of the last one: acks are taken in order, so that would be our own mistake.
     pub fn push(&mut self, run: Run) -> Option<Run> {
+        self.push_within(run, MAX_RUNS_PER_SEGMENT)
+    }
+
+    /// The same, of a segment that is full with fewer runs.
+    pub fn push_within(&mut self, run: Run, max_runs: usize) -> Option<Run> {
         if let Some(last) = self.runs.last_mut() {
             assert!(
                 last.source_end() <= run.source_start && last.target_end() <= run.target_start,
@@ -68,7 +63,7 @@ impl Segment {
                 return None;
             }
         }
-        if self.runs.len() == MAX_RUNS_PER_SEGMENT {
+        if self.runs.len() >= max_runs {
             return Some(run);
         }
         self.runs.push(run);

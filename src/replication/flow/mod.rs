@@ -426,7 +426,11 @@ impl FlowReplicator {
         if let Some(at) = retries.1.filter(|at| *at > now && retries.1 != retried.1) {
             self.delayed.push(Reverse((at, index)));
         }
-        self.note_rest(was_at_rest, is_at_rest);
+        match (was_at_rest, is_at_rest) {
+            (false, true) => self.restless -= 1,
+            (true, false) => self.restless += 1,
+            _ => {}
+        }
         if wishes != wished {
             self.note_wish(index);
         }
@@ -442,14 +446,6 @@ impl FlowReplicator {
         self.update(now, index, |replicator| asks = change(replicator));
         if asks {
             self.ask_range.push(index);
-        }
-    }
-
-    fn note_rest(&mut self, was_at_rest: bool, is_at_rest: bool) {
-        match (was_at_rest, is_at_rest) {
-            (false, true) => self.restless -= 1,
-            (true, false) => self.restless += 1,
-            _ => {}
         }
     }
 

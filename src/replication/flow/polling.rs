@@ -153,17 +153,9 @@ impl FlowReplicator {
 
     /// The partition's next batch; what waits behind it takes its place at the end of the queue.
     fn poll_partition_batch(&mut self, now: Instant, index: usize) -> Option<OutgoingBatch> {
-        let member = &mut self.members[index];
-        member.queued = false;
-        let limit = self.limits.partition_bytes;
-        let (wished, was_at_rest) = (member.replicator.fetch_wish(now, limit), member.replicator.is_at_rest());
-        let batch = member.replicator.poll_batch(now, index);
-        let (wishes, is_at_rest) = (member.replicator.fetch_wish(now, limit), member.replicator.is_at_rest());
-        self.note_rest(was_at_rest, is_at_rest);
-        if wished != wishes {
-            self.note_wish(index);
-        }
-        self.enqueue(now, index);
+        self.members[index].queued = false;
+        let mut batch = None;
+        self.update(now, index, |replicator| batch = replicator.poll_batch(now, index));
         batch
     }
 

@@ -274,10 +274,7 @@ impl PartitionReplicator {
     }
 
     pub(super) fn push_run(&mut self, run: Run) {
-        if self.open_segment.len() >= self.max_segment_runs && !self.open_segment.is_continued_by(&run) {
-            self.close_segment();
-        }
-        if let Some(run) = self.open_segment.push(run) {
+        if let Some(run) = self.open_segment.push_within(run, self.max_segment_runs) {
             self.close_segment();
             self.open_segment.push(run);
         }
