@@ -1,7 +1,9 @@
 //! The brokers of one cluster: where they are, and connections to them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -12,6 +14,7 @@ use super::connection::Connection;
 use super::connections::{Connections, Purpose};
 use super::error::{Attempt, ClusterError, Peer};
 use super::metadata::{BrokerAddress, Metadata};
+use super::now;
 use super::wire::Wire;
 
 /// What the handles on a cluster and its refresher share.
@@ -27,6 +30,7 @@ pub(super) struct Brokers {
     /// Written by the refresher only.
     pub(super) metadata: watch::Sender<Arc<Metadata>>,
     pub(super) connections: Connections,
+    shortest_answer_ns: AtomicU64,
 }
 
 impl Brokers {
@@ -48,6 +52,7 @@ impl Brokers {
             cluster_id: OnceLock::new(),
             metadata: watch::Sender::new(Arc::new(Metadata::empty())),
             connections: Connections::default(),
+            shortest_answer_ns: AtomicU64::new(u64::MAX),
             alias,
             config,
         })
@@ -60,11 +65,27 @@ impl Brokers {
             // Where it is by now: the dial may have had to wait.
             let connection = self.dial(Some(broker_id), &self.address(broker_id)?).await?;
             if let Some(cluster_id) = self.cluster_id.get() {
-                connection.check_cluster(cluster_id).await?;
+                self.timed(connection.check_cluster(cluster_id)).await?;
             }
             Ok(connection)
         })
         .await
+    }
+
+    /// The way to a broker and back: the shortest that an answer to a handshake has taken.
+    pub(super) fn round_trip(&self) -> Duration {
+        match self.shortest_answer_ns.load(Ordering::Relaxed) {
+            u64::MAX => Duration::ZERO, // No answer so far.
+            shortest => Duration::from_nanos(shortest),
+        }
+    }
+
+    async fn timed<T>(&self, exchange: impl Future<Output = Result<T, ClusterError>>) -> Result<T, ClusterError> {
+        let began = now();
+        let answer = exchange.await?;
+        let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.shortest_answer_ns.fetch_min(took, Ordering::Relaxed);
+        Ok(answer)
     }
 
     fn address(&self, broker_id: i32) -> Result<BrokerAddress, ClusterError> {
@@ -89,7 +110,7 @@ impl Brokers {
         };
         let wire = Wire::start(socket.reader, socket.writer, peer, self.config.buffers.clone());
         let caller = Caller::new(wire, Arc::clone(&self.client_id), self.config.request_timeout);
-        Connection::open(caller).await
+        self.timed(Connection::open(caller)).await
     }
 
     /// For the waits between attempts of one kind.

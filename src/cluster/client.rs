@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_protocol::messages::MetadataRequest;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::backoff::Backoff;
@@ -15,7 +14,6 @@ use super::connection::Connection;
 use super::connections::Purpose;
 use super::error::{ClusterError, Side};
 use super::metadata::{Metadata, TopicSelection};
-use super::now;
 use super::refresher::{self, Demand};
 
 /// One cluster. Clones are handles on the same; the last one dropped ends what runs for it.
@@ -82,19 +80,9 @@ impl Cluster {
         self.brokers.connection(broker_id, purpose).await
     }
 
-    /// The way to a broker and back: the shortest of several.
-    pub async fn round_trip(&self) -> Result<Duration, ClusterError> {
-        let broker = self.brokers_by_preference().into_iter().next();
-        let broker = broker.ok_or_else(|| self.brokers.unreachable(BTreeMap::new()))?;
-        let connection = self.connection(broker, Purpose::Admin).await?;
-        let mut shortest = Duration::MAX;
-        for _ in 0..ROUND_TRIPS {
-            let began = now();
-            let request = MetadataRequest::default().with_topics(Some(Vec::new())); // The least to ask for.
-            connection.call(request.with_allow_auto_topic_creation(false)).await?;
-            shortest = shortest.min(began.elapsed());
-        }
-        Ok(shortest)
+    /// The way to a broker and back: the shortest that an answer to a handshake has taken so far.
+    pub fn round_trip(&self) -> Duration {
+        self.brokers.round_trip()
     }
 
     /// The time of day in milliseconds since 1970, for what records are stamped with.
@@ -133,9 +121,6 @@ impl Cluster {
         self.brokers.by_preference(&self.metadata())
     }
 }
-
-/// How often the round trip is measured: the first may have to wait for the broker to wake up.
-const ROUND_TRIPS: usize = 3;
 
 /// How many callers can wait for metadata before the next has to wait for its place.
 const MOST_DEMANDS: usize = 64;
@@ -299,7 +284,7 @@ mod tests {
         let other = cluster.connection(1, Purpose::Fetch(0)).await.unwrap();
         throttled.call(DescribeClusterRequest::default()).await.unwrap();
 
-        let begin = now();
+        let begin = crate::cluster::now();
         other.call(DescribeClusterRequest::default()).await.unwrap();
         assert!(begin.elapsed() < Duration::from_millis(150), "{:?}", begin.elapsed());
         throttled.call(DescribeClusterRequest::default()).await.unwrap();

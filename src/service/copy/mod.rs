@@ -224,16 +224,19 @@ async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Rea
         request.instance,
     )
     .await?;
-    let weakness = weakness(&target, &ledger).await;
-    if let Some(reason) = weakness.clone().filter(|_| request.policies.exactly_once) {
-        return Err(CopyError::NoExactlyOnce(reason));
-    }
     let LedgerMemory {
         lanes,
         partitions: memory,
         ..
     } = memory;
-    let changes = changes_now(&target, &topics, &memory, &ledger_name).await?;
+    let (weakness, changes) = tokio::join!(
+        weakness(&target, &ledger),
+        changes_now(&target, &topics, &memory, &ledger_name)
+    );
+    if let Some(reason) = weakness.clone().filter(|_| request.policies.exactly_once) {
+        return Err(CopyError::NoExactlyOnce(reason));
+    }
+    let changes = changes?;
     refuse_unknown_configs(&topics, &changes)?;
     apply(&target, changes, request.replication_factor).await?;
 
@@ -252,14 +255,13 @@ async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Rea
     progress.set_total(total as u64);
 
     let (topic_count, partition_count) = (topics.len(), partitions.len());
-    let (source_round_trip, target_round_trip) = tokio::join!(distance(&source), distance(&target));
     let conditions = Conditions {
         memory: request.memory,
         source_brokers: source.metadata().brokers.len(),
         partitions: partitions.len(),
         lanes: ledger.lanes(),
-        source_round_trip,
-        target_round_trip,
+        source_round_trip: source.round_trip(),
+        target_round_trip: target.round_trip(),
         coalescing: request.coalescing,
     };
     let limits = FlowLimits {
@@ -286,18 +288,15 @@ async fn make_ready(mut request: CopyRequest, progress: &Progress) -> Result<Rea
     })
 }
 
-/// The way to a cluster and back. Limits follow from it and nothing else, so a broker that is away just now is no reason to fail.
-async fn distance(cluster: &Cluster) -> Duration {
-    cluster.round_trip().await.unwrap_or_else(|error| {
-        tracing::warn!(error = %chain(&error), "the round trip could not be measured; the cluster is taken to be near");
-        Duration::ZERO
-    })
-}
-
 /// What the target lacks for exactly-once, by what it can do and lets us do.
 async fn weakness(target: &Cluster, ledger: &LedgerStore) -> Option<String> {
     let partition = vec![(Arc::clone(ledger.topic()), 0)];
-    for (_, active) in target.describe_producers(partition).await {
+    let id = lane_transactional_id(ledger.topic(), 0);
+    let (producers, coordinator) = tokio::join!(
+        target.describe_producers(partition),
+        target.find_coordinator(CoordinatorKind::Transaction, &id)
+    );
+    for (_, active) in producers {
         if let Err(error) = active
             && (error.is_unsupported() || error.code() == Some(ErrorCode::TopicAuthorizationFailed))
         {
@@ -307,8 +306,7 @@ async fn weakness(target: &Cluster, ledger: &LedgerStore) -> Option<String> {
             ));
         }
     }
-    let id = lane_transactional_id(ledger.topic(), 0);
-    match target.find_coordinator(CoordinatorKind::Transaction, &id).await {
+    match coordinator {
         Err(error) if error.code() == Some(ErrorCode::TransactionalIdAuthorizationFailed) => Some(format!(
             "older writers can't be fenced: the principal needs WRITE on the transactional ids {}-*",
             ledger.topic()

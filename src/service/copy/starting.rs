@@ -52,25 +52,17 @@ impl Survey {
         let ours = partitions_of(|topic| &topic.name);
         let theirs = partitions_of(|topic| &topic.target_name);
         let target_names: Vec<String> = topics.iter().map(|topic| topic.target_name.clone()).collect();
-        let target_metadata = target.await_leaders(target_names.clone()).await?;
-
-        let (committed, all_written) = (
-            OffsetSpec::Latest(Isolation::ReadCommitted),
-            OffsetSpec::Latest(Isolation::ReadUncommitted),
-        );
-        let stable = all(source.list_offsets(ours.clone(), committed).await)?;
-        let starts = match request.start {
-            StartFrom::Earliest => all(source.list_offsets(ours, OffsetSpec::Earliest).await)?,
-            StartFrom::Latest => stable.clone(),
-            StartFrom::Timestamp(ms) => all(source.list_offsets(ours, OffsetSpec::Timestamp(ms)).await)?,
-        };
+        let ((stable, starts), (target_metadata, target_ends, batch_configs)) = tokio::try_join!(
+            source_offsets(source, ours, request.start),
+            survey_target(target, theirs, target_names)
+        )?;
         Ok(Self {
             source: source.metadata(),
             target: target_metadata,
             stable,
             starts,
-            target_ends: all(target.list_offsets(theirs, all_written).await)?,
-            batch_configs: batch_configs(target, target_names).await,
+            target_ends,
+            batch_configs,
         })
     }
 
@@ -81,6 +73,36 @@ impl Survey {
     fn target_id(&self, topic: &str) -> Uuid {
         self.target.topics.get(topic).map_or(Uuid::nil(), |topic| topic.id)
     }
+}
+
+/// Last stable offsets, and where partitions begin that the ledger does not know.
+async fn source_offsets(
+    source: &Cluster,
+    partitions: Vec<(Arc<str>, i32)>,
+    start: StartFrom,
+) -> Result<(Offsets, Offsets), ClusterError> {
+    let of = async |spec| all(source.list_offsets(partitions.clone(), spec).await);
+    let stable = of(OffsetSpec::Latest(Isolation::ReadCommitted));
+    match start {
+        StartFrom::Earliest => tokio::try_join!(stable, of(OffsetSpec::Earliest)),
+        StartFrom::Timestamp(ms) => tokio::try_join!(stable, of(OffsetSpec::Timestamp(ms))),
+        StartFrom::Latest => stable.await.map(|stable| (stable.clone(), stable)),
+    }
+}
+
+/// Leaders, ends and what each topic asks of its batches.
+async fn survey_target(
+    target: &Cluster,
+    partitions: Vec<(Arc<str>, i32)>,
+    names: Vec<String>,
+) -> Result<(Arc<Metadata>, Offsets, HashMap<String, BatchConfigs>), ClusterError> {
+    let metadata = target.await_leaders(names.clone()).await?;
+    let all_written = OffsetSpec::Latest(Isolation::ReadUncommitted);
+    let (ends, configs) = tokio::join!(
+        target.list_offsets(partitions, all_written),
+        batch_configs(target, names)
+    );
+    Ok((metadata, all(ends)?, configs))
 }
 
 pub(super) fn flow_partitions(

@@ -79,18 +79,54 @@ pub struct LedgerRecords {
     pub groups: BTreeMap<(String, String, i32), GroupRecord>,
 }
 
-/// A ledger that is being read.
+impl LedgerMemory {
+    /// `owner` is whoever reads this; what is told of owners is of those before.
+    pub(super) fn new(lanes: impl IntoIterator<Item = (i32, LaneRecords)>, owner: OwnerId) -> Self {
+        let mut memory = Self::default();
+        for (lane, records) in lanes {
+            memory.flow = memory.flow.or(records.flow);
+            let before = records.owners.into_values().rfind(|record| record.owner != owner);
+            let producer = records.producer;
+            memory.lanes.insert(
+                lane,
+                LaneMemory {
+                    owner: before,
+                    producer,
+                },
+            );
+            let partitions = records.partitions.into_iter();
+            memory
+                .partitions
+                .extend(partitions.filter_map(|(key, records)| Some((key, records.finish()?))));
+        }
+        memory
+    }
+}
+
+impl LedgerRecords {
+    pub(super) fn new(lanes: impl IntoIterator<Item = LaneRecords>) -> Self {
+        let mut all = Self::default();
+        for records in lanes {
+            all.flow = all.flow.or(records.flow);
+            all.partitions.extend(records.partitions);
+            all.groups.extend(records.groups);
+        }
+        all
+    }
+}
+
+/// All that is in one lane of a ledger, so far as it was read.
 #[derive(Debug, Default)]
-pub(super) struct Loading {
+pub(super) struct LaneRecords {
     flow: Option<FlowRecord>,
-    owners: BTreeMap<i32, BTreeMap<OwnerId, OwnerRecord>>,
-    producers: BTreeMap<i32, LaneRecord>,
+    owners: BTreeMap<OwnerId, OwnerRecord>,
+    producer: Option<LaneRecord>,
     partitions: HashMap<(String, i32), PartitionRecords>,
     groups: BTreeMap<(String, String, i32), GroupRecord>,
     highest_generation: i32,
 }
 
-impl Loading {
+impl LaneRecords {
     pub(super) fn flow(&self) -> Option<&FlowRecord> {
         self.flow.as_ref()
     }
@@ -100,14 +136,14 @@ impl Loading {
         self.highest_generation
     }
 
-    pub(super) fn take(&mut self, lane: i32, record: LedgerRecord) {
+    pub(super) fn take(&mut self, record: LedgerRecord) {
         match record {
             LedgerRecord::Flow(record) => self.flow = Some(record),
             LedgerRecord::Owner(record) => {
                 self.note(record.owner);
-                self.owners.entry(lane).or_default().insert(record.owner, record);
+                self.owners.insert(record.owner, record);
             }
-            LedgerRecord::Lane(record) => drop(self.producers.insert(lane, record)),
+            LedgerRecord::Lane(record) => self.producer = Some(record),
             LedgerRecord::Checkpoint {
                 topic,
                 partition,
@@ -138,7 +174,7 @@ impl Loading {
             } => {
                 self.groups.insert((group, topic, partition), record);
             }
-            LedgerRecord::Gone(key) => self.forget(lane, key),
+            LedgerRecord::Gone(key) => self.forget(key),
         }
     }
 
@@ -146,10 +182,10 @@ impl Loading {
         self.highest_generation = self.highest_generation.max(owner.generation);
     }
 
-    fn forget(&mut self, lane: i32, key: LedgerKey) {
+    fn forget(&mut self, key: LedgerKey) {
         match key {
             LedgerKey::Flow | LedgerKey::Lane => {} // Nobody takes these back.
-            LedgerKey::Owner { owner } => drop(self.owners.entry(lane).or_default().remove(&owner)),
+            LedgerKey::Owner { owner } => drop(self.owners.remove(&owner)),
             LedgerKey::Checkpoint {
                 topic,
                 partition,
@@ -179,39 +215,9 @@ impl Loading {
         }
     }
 
-    /// All of it, as it was written.
-    pub(super) fn into_records(self) -> LedgerRecords {
-        LedgerRecords {
-            flow: self.flow,
-            partitions: self.partitions.into_iter().collect(),
-            groups: self.groups,
-        }
-    }
-
-    /// All owners of a lane that are in the ledger, but for one.
-    pub(super) fn owners_besides(&self, lane: i32, owner: OwnerId) -> impl Iterator<Item = OwnerId> + '_ {
-        let owners = self.owners.get(&lane).into_iter().flat_map(BTreeMap::keys).copied();
-        owners.filter(move |other| *other != owner)
-    }
-
-    /// What a flow goes on from. `owner` is whoever reads this; what is told of owners is of those before.
-    pub(super) fn finish(self, owner: OwnerId) -> LedgerMemory {
-        let partitions = self.partitions.into_iter();
-        let mut lanes: BTreeMap<i32, LaneMemory> = BTreeMap::new();
-        for (lane, owners) in self.owners {
-            let before = owners.into_values().rfind(|record| record.owner != owner);
-            lanes.entry(lane).or_default().owner = before;
-        }
-        for (lane, producer) in self.producers {
-            lanes.entry(lane).or_default().producer = Some(producer);
-        }
-        LedgerMemory {
-            flow: self.flow,
-            lanes,
-            partitions: partitions
-                .filter_map(|(key, records)| Some((key, records.finish()?)))
-                .collect(),
-        }
+    /// All owners that are in the lane, but for one.
+    pub(super) fn owners_besides(&self, owner: OwnerId) -> impl Iterator<Item = OwnerId> + '_ {
+        self.owners.keys().copied().filter(move |other| *other != owner)
     }
 }
 
@@ -299,15 +305,19 @@ mod tests {
         LedgerRecord::Owner(OwnerRecord { owner, released })
     }
 
-    fn loaded(records: Vec<LedgerRecord>) -> Loading {
-        let mut loading = Loading::default();
-        records.into_iter().for_each(|record| loading.take(0, record));
-        loading
+    fn lane(records: Vec<LedgerRecord>) -> LaneRecords {
+        let mut lane = LaneRecords::default();
+        records.into_iter().for_each(|record| lane.take(record));
+        lane
+    }
+
+    fn memory(records: Vec<LedgerRecord>) -> LedgerMemory {
+        LedgerMemory::new([(0, lane(records))], owner(3))
     }
 
     #[test]
     fn what_an_older_owner_writes_late_does_not_count() {
-        let memory = loaded(vec![
+        let memory = memory(vec![
             held(1, false),
             checkpoint(1, 10),
             held(2, false),
@@ -316,8 +326,7 @@ mod tests {
             checkpoint(1, 12),
             segment(1, 0, 12),
             held(1, true),
-        ])
-        .finish(owner(3));
+        ]);
         let remembered = &memory.partitions[&("t".to_owned(), 0)];
         assert_eq!(remembered.checkpoint.source_position, SourceOffset(20));
         assert_eq!(remembered.segment_owner, Some(owner(2)));
@@ -329,14 +338,13 @@ mod tests {
     #[test]
     fn what_was_taken_back_is_gone() {
         let gone = |record: LedgerRecord| LedgerRecord::Gone(record.key());
-        let memory = loaded(vec![
+        let memory = memory(vec![
             checkpoint(1, 10),
             segment(1, 0, 10),
             checkpoint(2, 20),
             gone(checkpoint(1, 10)),
             gone(segment(1, 0, 10)),
-        ])
-        .finish(owner(3));
+        ]);
         let remembered = &memory.partitions[&("t".to_owned(), 0)];
         assert_eq!(remembered.checkpoints, [owner(2)]);
         assert!(remembered.segments.is_empty() && remembered.segment.is_empty());
@@ -344,7 +352,7 @@ mod tests {
 
     #[test]
     fn the_next_owner_is_above_all_who_have_written() {
-        let loading = loaded(vec![held(1, true), checkpoint(4, 10)]);
-        assert_eq!(loading.highest_generation(), 4);
+        let lane = lane(vec![held(1, true), checkpoint(4, 10)]);
+        assert_eq!(lane.highest_generation(), 4);
     }
 }

@@ -4,10 +4,11 @@
 //! the flow was still ours: a broker that is away or hangs holds nobody up.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
+use super::super::now;
 use super::super::topics::all;
 use super::LedgerStoreError;
 use super::lane::LaneWriter;
@@ -27,6 +28,8 @@ pub(super) struct Watch {
     lanes: Vec<LaneWriter>,
     /// The lane that answered last.
     at: usize,
+    /// When the last confirmation began that succeeded.
+    confirmed_at: Option<Instant>,
 }
 
 impl Watch {
@@ -38,17 +41,23 @@ impl Watch {
             topic,
             owner,
             at: 0,
+            confirmed_at: None,
         }
     }
 
-    /// Makes sure that nobody else had taken the flow over when this was called.
-    pub(super) async fn confirm(&mut self) -> Result<(), LedgerStoreError> {
+    /// Makes sure that nobody else had taken the flow over by `asked`. Of several who wait, one asks for all.
+    pub(super) async fn confirm(&mut self, asked: Instant) -> Result<(), LedgerStoreError> {
+        if self.confirmed_at.is_some_and(|began| began > asked) {
+            return Ok(());
+        }
+        let began = now();
         let mut last = LedgerStoreError::Ended;
         for step in 0..self.lanes.len() {
             let index = (self.at + step) % self.lanes.len();
             last = match timeout(LANE_PATIENCE, self.confirm_by(index)).await {
                 Ok(Ok(())) => {
                     self.at = index;
+                    self.confirmed_at = Some(began);
                     return Ok(());
                 }
                 Ok(Err(error @ LedgerStoreError::Superseded { .. })) => return Err(error),
