@@ -298,7 +298,10 @@ impl Simulation {
                 let stopped = &summary.outcome.stopped;
                 let stopped: Vec<String> = stopped.iter().map(|stopped| stopped.reason.to_string()).collect();
                 tell(|| format!("incarnation {number} has ended: {stopped:?}"));
-                self.has_ended_well = self.faults_are_over && self.judge.is_complete() && stopped.is_empty();
+                // Somebody may have shut it down for what an earlier one had said.
+                let has_looked = !self.options.follow || locked(&self.network).now() > self.may_end_at();
+                self.has_ended_well =
+                    self.faults_are_over && self.judge.is_complete() && stopped.is_empty() && has_looked;
             }
             Err(error) => tell(|| format!("incarnation {number} has failed: {}", chain(error))),
         }
