@@ -194,8 +194,7 @@ fn joined(members: &[PreparedBatch], header: BatchHeader, payload: Bytes) -> Pre
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{BatchBuilder, BatchOptions, HEADER_LEN, decode_payload};
-    use crate::replication::budget::Reservation;
+    use crate::record::{BatchBuilder, BatchOptions, decode_payload};
     use crate::replication::epochs::{BatchMark, Before};
 
     const MAX: usize = 1 << 20;
@@ -211,28 +210,17 @@ mod tests {
             let value: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(len).collect();
             builder.push(9, None, Some(&value), &[]);
         }
-        let bytes = builder.build().unwrap();
-        let header = BatchHeader::parse(&bytes).unwrap();
-        let (start, count) = ranges[ranges.len() - 1];
+        let batch = PreparedBatch::built(builder, ranges, epoch);
+        let mark = BatchMark {
+            base_offset: SourceOffset(ranges[ranges.len() - 1].0),
+            crc: batch.header.crc(),
+        };
         PreparedBatch {
-            header,
-            payload: bytes.slice(HEADER_LEN..),
-            source_offsets: SourceOffsets::Ranges(
-                ranges
-                    .iter()
-                    .map(|&(start, count)| OffsetRange { start, count })
-                    .collect(),
-            ),
-            next_position: SourceOffset(start + i64::from(count)),
             source: Before {
                 epoch,
-                mark: Some(BatchMark {
-                    base_offset: SourceOffset(start),
-                    crc: header.crc(),
-                }),
+                mark: Some(mark),
             },
-            copied: Copied::Patched,
-            hold: Arc::new(Reservation::none()),
+            ..batch
         }
     }
 
@@ -339,12 +327,7 @@ mod tests {
                 ..BatchOptions::default()
             });
             builder.push(9, None, Some(&vec![0; 2 * FULL]), &[]);
-            let bytes = builder.build().unwrap();
-            PreparedBatch {
-                header: BatchHeader::parse(&bytes).unwrap(),
-                payload: bytes.slice(HEADER_LEN..),
-                ..batch(Codec::Zstd, 3, &[(start, 1)], 10)
-            }
+            PreparedBatch::built(builder, &[(start, 1)], 3)
         };
         assert!(is_small(&bomb(0).header, SMALL));
         let kept = coalesced(vec![bomb(0), bomb(1)], MAX);

@@ -18,6 +18,8 @@ use super::epochs::{BatchMark, Before, EpochStart};
 use super::fate::{BatchFate, FateContext, fate};
 use crate::offsets::SourceOffset;
 use crate::protocol::fetch_response::AbortedTransaction;
+#[cfg(test)]
+use crate::record::{BatchBuilder, HEADER_LEN};
 use crate::record::{
     BatchHeader, ControlType, CrcMismatch, DecodeLimits, LegacyEntry, OffsetRange, RawBatch, RecordError,
     ReencodeError, ReencodeOptions, Reencoded, ScanError, Scanned, decode, legacy, reencode, scan,
@@ -87,6 +89,25 @@ impl PreparedBatch {
         match &self.source_offsets {
             SourceOffsets::From(start) => *start,
             SourceOffsets::Ranges(ranges) => SourceOffset(ranges.first().map_or(self.next_position.0, |r| r.start)),
+        }
+    }
+}
+
+#[cfg(test)]
+impl PreparedBatch {
+    /// What is built, as if the source had stored it under this leader epoch, with records at these offsets.
+    pub(super) fn built(builder: BatchBuilder, ranges: &[(i64, u32)], epoch: i32) -> Self {
+        let bytes = builder.build().unwrap();
+        let (start, count) = ranges[ranges.len() - 1];
+        let ranges = ranges.iter().map(|&(start, count)| OffsetRange { start, count });
+        Self {
+            header: BatchHeader::parse(&bytes).unwrap(),
+            payload: bytes.slice(HEADER_LEN..),
+            source_offsets: SourceOffsets::Ranges(ranges.collect()),
+            next_position: SourceOffset(start + i64::from(count)),
+            source: Before { epoch, mark: None },
+            copied: Copied::Patched,
+            hold: Arc::new(Reservation::none()),
         }
     }
 }

@@ -87,6 +87,20 @@ fn next_job(flow: &mut FlowReplicator, now: Instant) -> Option<Action> {
     }
 }
 
+fn next_fetch(flow: &mut FlowReplicator, now: Instant) -> FetchJob {
+    match next_job(flow, now) {
+        Some(Action::Fetch(job)) => job,
+        other => panic!("a fetch is due, not {other:?}"),
+    }
+}
+
+fn next_produce(flow: &mut FlowReplicator, now: Instant) -> ProduceJob {
+    match next_job(flow, now) {
+        Some(Action::Produce(job)) => job,
+        other => panic!("a batch is due, not {other:?}"),
+    }
+}
+
 /// Leads all there is.
 pub(super) fn known_leader() -> Leader {
     Leader::Known {
@@ -152,13 +166,9 @@ fn a_partition_that_was_full_is_fetched_again_as_soon_as_it_sends() {
         ..limits(1)
     };
     let mut flow = flow(limits);
-    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
-        panic!("a fetch")
-    };
+    let job = next_fetch(&mut flow, now);
     answer_fetch(&mut flow, now, job, 2);
-    let Some(Action::Produce(first)) = next_job(&mut flow, now) else {
-        panic!("the first batch")
-    };
+    let first = next_produce(&mut flow, now);
     assert!(
         next_job(&mut flow, now).is_none(),
         "the partition is full, and a new producer id waits for its ack"
@@ -200,13 +210,9 @@ fn what_is_stopped_from_the_start_keeps_its_checkpoint() {
 fn a_drained_flow_ends_when_all_on_its_way_has_arrived() {
     let now = start_of_time();
     let mut flow = flow(limits(8));
-    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
-        panic!("a fetch is due")
-    };
+    let job = next_fetch(&mut flow, now);
     answer_fetch(&mut flow, now, job, 3);
-    let Some(Action::Produce(job)) = next_job(&mut flow, now) else {
-        panic!("a batch is ready")
-    };
+    let job = next_produce(&mut flow, now);
     flow.drain();
     assert!(!flow.is_finished(), "a batch is on its way");
     let outcomes = vec![(
@@ -238,9 +244,7 @@ fn a_drained_flow_ends_when_all_on_its_way_has_arrived() {
 fn a_source_that_moves_is_fetched_from_its_new_leader() {
     let now = start_of_time();
     let mut flow = flow(limits(8));
-    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
-        panic!("a fetch is due")
-    };
+    let job = next_fetch(&mut flow, now);
     let moved = vec![Leader::Known {
         broker: 2,
         epoch: 1,
@@ -259,9 +263,7 @@ fn a_source_that_moves_is_fetched_from_its_new_leader() {
     );
     let cause = "gone".to_owned();
     flow.handle(now, Event::FetchFailed { slot: job.slot, cause });
-    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
-        panic!("a fetch is due")
-    };
+    let job = next_fetch(&mut flow, now);
     assert_eq!(job.slot.broker, 2);
     assert_eq!(job.wanted[0].leader_epoch, 1);
 }
@@ -270,9 +272,7 @@ fn a_source_that_moves_is_fetched_from_its_new_leader() {
 fn nothing_is_sent_by_whoever_is_not_sure_to_own_the_flow() {
     let now = start_of_time();
     let mut flow = flow(limits(8));
-    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
-        panic!("a fetch is due")
-    };
+    let job = next_fetch(&mut flow, now);
     answer_fetch(&mut flow, now, job, 3);
     let woken = now + LEASE;
     let asks = std::iter::from_fn(|| flow.poll_action(woken)).any(|action| {
@@ -290,13 +290,9 @@ fn old_records_wait_until_no_earlier_owner_sends_any() {
     let now = start_of_time();
     let (tenure, clock) = (Tenure::new(now, now, false), WallClock::new(now, i64::MAX));
     let mut flow = owned(tenure, clock, limits(8), None);
-    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
-        panic!("a fetch is due")
-    };
+    let job = next_fetch(&mut flow, now);
     answer_fetch(&mut flow, now, job, 1);
-    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
-        panic!("more is fetched, and nothing sent")
-    };
+    let job = next_fetch(&mut flow, now); // And nothing is sent.
 
     let mut later = now;
     while later < tenure.undisputed_at {
@@ -322,9 +318,7 @@ fn new_records_wait_for_nobody() {
     let now = start_of_time();
     let (tenure, clock) = (Tenure::new(now, now, false), WallClock::new(now, 0));
     let mut flow = owned(tenure, clock, limits(8), None);
-    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
-        panic!("a fetch is due")
-    };
+    let job = next_fetch(&mut flow, now);
     answer_fetch(&mut flow, now, job, 1);
     assert!(matches!(next_job(&mut flow, now), Some(Action::Produce(_))));
 }
@@ -355,9 +349,7 @@ fn a_gap_is_believed_by_whoever_still_owns_the_flow() {
 fn whoever_is_superseded_stops_and_writes_nothing_more() {
     let now = start_of_time();
     let mut flow = flow(limits(8));
-    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
-        panic!("a fetch is due")
-    };
+    let job = next_fetch(&mut flow, now);
     answer_fetch(&mut flow, now, job, 1);
     flow.handle(now, Event::Superseded { generation: 3 });
     assert!(std::iter::from_fn(|| flow.poll_action(now)).all(|action| !matches!(action, Action::Produce(_))));
@@ -372,13 +364,9 @@ fn whoever_is_superseded_stops_and_writes_nothing_more() {
 fn a_checkpoint_that_came_too_late_is_not_tried_again() {
     let now = start_of_time();
     let mut flow = flow(limits(8));
-    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
-        panic!("a fetch is due")
-    };
+    let job = next_fetch(&mut flow, now);
     answer_fetch(&mut flow, now, job, 1);
-    let Some(Action::Produce(job)) = next_job(&mut flow, now) else {
-        panic!("a batch is due")
-    };
+    let job = next_produce(&mut flow, now);
     let base_offset = TargetOffset(1000);
     let acked = vec![(0, job.batches[0].sequence, ProduceOutcome::Acked { base_offset })];
     flow.handle(
@@ -451,9 +439,7 @@ fn nothing_more_is_sent_while_too_much_of_the_map_is_not_in_the_ledger() {
         ..limits(8)
     };
     let mut flow = flow(limits);
-    let Some(Action::Fetch(job)) = next_job(&mut flow, now) else {
-        panic!("a fetch is due")
-    };
+    let job = next_fetch(&mut flow, now);
     answer_fetch(&mut flow, now, job, 4);
     let write = |flow: &mut FlowReplicator, at: Instant| loop {
         match flow.poll_action(at) {

@@ -180,12 +180,8 @@ impl<'a> Matching<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::record::{BatchBuilder, BatchHeader, BatchOptions, HEADER_LEN};
-    use crate::replication::budget::Reservation;
-    use crate::replication::prepare::{Copied, SourceOffsets};
+    use crate::record::{BatchBuilder, BatchOptions};
 
     /// Records from this source offset on, one for each letter.
     fn source(start: i64, letters: &str) -> PreparedBatch {
@@ -193,16 +189,7 @@ mod tests {
         for letter in letters.chars() {
             builder.push(9, Some(b"k"), Some(letter.to_string().as_bytes()), &[]);
         }
-        let bytes = builder.build().unwrap();
-        PreparedBatch {
-            header: BatchHeader::parse(&bytes).unwrap(),
-            payload: bytes.slice(HEADER_LEN..),
-            source_offsets: SourceOffsets::From(SourceOffset(start)),
-            next_position: SourceOffset(start + letters.len() as i64),
-            source: Before { epoch: 2, mark: None },
-            copied: Copied::Patched,
-            hold: Arc::new(Reservation::none()),
-        }
+        PreparedBatch::built(builder, &[(start, letters.len() as u32)], 2)
     }
 
     fn target(start: i64, letters: &str) -> Vec<(Fingerprint, TargetOffset)> {

@@ -143,12 +143,8 @@ impl SourceWalk {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::record::{BatchBuilder, BatchHeader, BatchOptions, HEADER_LEN, OffsetRange};
-    use crate::replication::budget::Reservation;
-    use crate::replication::prepare::{Copied, SourceOffsets};
+    use crate::record::{BatchBuilder, BatchOptions};
 
     /// A batch whose records have these source offsets.
     fn batch(ranges: &[(i64, u32)], next_position: i64) -> PreparedBatch {
@@ -156,20 +152,9 @@ mod tests {
         for _ in 0..ranges.iter().map(|(_, count)| *count).sum() {
             builder.push(0, None, Some(b"v"), &[]);
         }
-        let bytes = builder.build().unwrap();
         PreparedBatch {
-            header: BatchHeader::parse(&bytes).unwrap(),
-            payload: bytes.slice(HEADER_LEN..),
-            source_offsets: SourceOffsets::Ranges(
-                ranges
-                    .iter()
-                    .map(|&(start, count)| OffsetRange { start, count })
-                    .collect(),
-            ),
             next_position: SourceOffset(next_position),
-            source: Before { epoch: 4, mark: None },
-            copied: Copied::Patched,
-            hold: Arc::new(Reservation::none()),
+            ..PreparedBatch::built(builder, ranges, 4)
         }
     }
 
