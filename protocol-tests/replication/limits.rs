@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use kferry::protocol::ApiKey;
 use kferry::sandbox::core::faults::{Effect, Fault};
 
-use crate::kafka::{KafkaCluster, Produce, Version, eventually, happens, shared};
+use crate::kafka::{KafkaCluster, Produce, Signal, Version, eventually, happens, shared};
 use crate::pair::Pair;
 use crate::sandboxes::{BATCH, Sandboxes};
 
@@ -64,6 +64,42 @@ fn the_rate_is_kept() {
         windows += 1;
     }
     assert!(windows > 20, "{seen:?}");
+}
+
+/// What is written to small partitions meanwhile does not wait until all of the huge one has arrived.
+#[test]
+#[ignore = "needs Apache Kafka (Java 17 and Maven)"]
+fn a_huge_partition_starves_no_other() {
+    const HUGE: i64 = 40_000;
+    let mut pair = Pair::new("huge");
+    pair.create(4, &[]);
+    let records = Produce {
+        count: HUGE as usize,
+        size: 1000,
+        ..Produce::PLAIN
+    };
+    pair.judge.produce(pair.source, &pair.topic, &records);
+    let running = pair.copy().flag("--follow").arg("--max-rate", "4MB").start();
+    eventually("the huge one is on its way", || pair.records_on_target() > 0);
+
+    let few = Produce {
+        count: 40,
+        partitions: 4,
+        ..Produce::PLAIN
+    };
+    pair.judge.produce(pair.source, &pair.topic, &few);
+
+    let mut huge = 0;
+    eventually("the small ones arrive", || {
+        let arrived = pair.judge.offsets(pair.target, &pair.topic);
+        huge = arrived[0].1;
+        arrived[1..].iter().all(|(_, end)| *end == 10)
+    });
+    assert!(huge < HUGE / 2, "{huge} of the huge one had to arrive before");
+    eventually("everything arrives", || pair.records_on_target() == HUGE + 40);
+    running.signal(Signal::Terminate);
+    running.wait();
+    pair.assert_copied();
 }
 
 #[test]
