@@ -18,6 +18,7 @@ mod brokers;
 mod data;
 mod disk;
 mod killing;
+mod members;
 mod owners;
 mod proxy;
 mod storm;

@@ -1,4 +1,4 @@
-//! A cluster of one broker.
+//! A broker, which is a cluster of its own, or joins another one's.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -30,6 +30,7 @@ pub(crate) struct KafkaCluster {
     version: Version,
     dir: PathBuf,
     ports: Ports,
+    quorum: Quorum,
     /// A second way in, for clients that come over a proxy, and the port that they are told to go to.
     proxied: Option<(u16, u16)>,
     process: Mutex<Option<Tethered>>,
@@ -42,23 +43,41 @@ struct Ports {
     control: u16,
 }
 
+/// Whose cluster the broker is of.
+#[derive(Debug, Clone)]
+enum Quorum {
+    Own(String),
+    /// It is this node of a cluster that has this id, and its controller at this port.
+    Joined(i32, String, u16),
+}
+
 impl KafkaCluster {
     /// Starts a cluster; `configs` go into the broker's properties, after ours.
     pub(crate) fn start(version: Version, configs: &[(&str, &str)]) -> Self {
-        Self::start_with(version, configs, None)
+        Self::start_with(version, configs, None, Quorum::Own(cluster_id()))
+    }
+
+    /// Another broker of this one's cluster, which has KRaft. It can be killed and stopped by itself.
+    pub(crate) fn start_another(&self, node: i32, configs: &[(&str, &str)]) -> Self {
+        let Quorum::Own(cluster_id) = &self.quorum else {
+            panic!("the first broker of a cluster has the controller")
+        };
+        let quorum = Quorum::Joined(node, cluster_id.clone(), self.ports.control);
+        Self::start_with(self.version, configs, None, quorum)
     }
 
     /// With a second listener, which says of itself that it is at `proxy`, where its clients go from then on.
     pub(crate) fn start_behind(version: Version, proxy: u16, configs: &[(&str, &str)]) -> Self {
-        Self::start_with(version, configs, Some(proxy))
+        Self::start_with(version, configs, Some(proxy), Quorum::Own(cluster_id()))
     }
 
-    fn start_with(version: Version, configs: &[(&str, &str)], proxy: Option<u16>) -> Self {
+    fn start_with(version: Version, configs: &[(&str, &str)], proxy: Option<u16>, quorum: Quorum) -> Self {
         for _ in 0..PORT_ATTEMPTS {
             let dir = tools::scratch(version.release());
             let cluster = Self {
                 version,
                 ports: free_ports(),
+                quorum: quorum.clone(),
                 proxied: proxy.map(|proxy| (free_ports().broker, proxy)),
                 dir,
                 process: Mutex::new(None),
@@ -159,9 +178,13 @@ impl KafkaCluster {
     fn try_start(&self) -> Result<(), String> {
         let mut process = Tethered::start(java(self.version, HEAP_MB), &self.commands(), &self.dir.join("log"));
         let mut ended = false;
+        let living = match &self.quorum {
+            Quorum::Own(_) => 1,
+            Quorum::Joined(node, ..) => *node, // Those before it live.
+        };
         eventually("a broker that serves requests", || {
             ended = process.has_ended();
-            ended || serves(self.ports.broker)
+            ended || serves(self.ports.broker, living)
         });
         if ended {
             return Err(process.log_tail());
@@ -194,17 +217,24 @@ impl KafkaCluster {
             listeners = format!(",PROXIED://127.0.0.1:{port}");
             advertised = format!(",PROXIED://127.0.0.1:{proxy}");
         }
+        let (node, roles, controller) = match &self.quorum {
+            Quorum::Own(_) => (1, "broker,controller", control),
+            Quorum::Joined(node, _, controller) => (*node, "broker", *controller),
+        };
+        if node == 1 {
+            listeners += &format!(",CONTROLLER://127.0.0.1:{control}");
+        }
         let mut lines = vec![
-            "node.id=1".to_owned(),
+            format!("node.id={node}"),
             format!("log.dirs={}", self.path("data")),
             format!("advertised.listeners=PLAINTEXT://127.0.0.1:{broker}{advertised}"),
         ];
         match self.version {
             Version::V3 | Version::V4 => lines.extend([
-                "process.roles=broker,controller".to_owned(),
-                format!("controller.quorum.voters=1@127.0.0.1:{control}"),
+                format!("process.roles={roles}"),
+                format!("controller.quorum.voters=1@127.0.0.1:{controller}"),
                 "controller.listener.names=CONTROLLER".to_owned(),
-                format!("listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{control}{listeners}"),
+                format!("listeners=PLAINTEXT://127.0.0.1:{broker}{listeners}"),
                 "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT".to_owned(),
             ]),
             Version::V2 => {
@@ -235,12 +265,13 @@ impl KafkaCluster {
         if self.version == Version::V2 {
             return;
         }
+        let (Quorum::Own(cluster_id) | Quorum::Joined(_, cluster_id, _)) = &self.quorum;
         let output = java(self.version, 128)
             .args([
                 "kafka.tools.StorageTool",
                 "format",
                 "--cluster-id",
-                &cluster_id(),
+                cluster_id,
                 "--config",
             ])
             .arg(self.path("server.properties"))
@@ -308,8 +339,8 @@ fn cluster_id() -> String {
     id
 }
 
-/// Whether a broker answers Metadata, and counts itself among the living. An open port alone promises nothing.
-fn serves(port: u16) -> bool {
+/// Whether a broker answers Metadata, and knows of so many that live, or more. An open port alone promises nothing.
+fn serves(port: u16, living: i32) -> bool {
     // Metadata v4 about no topics: API 3, version 4, correlation id 1, null client id, no topics, create none.
     const REQUEST: [u8; 19] = [0, 0, 0, 15, 0, 3, 0, 4, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0, 0];
     let ask = || -> std::io::Result<[u8; 16]> {
@@ -320,5 +351,8 @@ fn serves(port: u16) -> bool {
         broker.read_exact(&mut answer)?;
         Ok(answer)
     };
-    ask().is_ok_and(|answer| answer[4..8] == [0, 0, 0, 1] && answer[12..] == [0, 0, 0, 1])
+    ask().is_ok_and(|answer| {
+        let [.., b0, b1, b2, b3] = answer;
+        answer[4..8] == [0, 0, 0, 1] && i32::from_be_bytes([b0, b1, b2, b3]) >= living
+    })
 }
