@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, BackoffRange};
 use super::call::Caller;
 use super::config::ClusterConfig;
 use super::connection::Connection;
@@ -115,7 +115,15 @@ impl Brokers {
 
     /// For the waits between attempts of one kind.
     pub(super) fn backoff(&self) -> Backoff {
-        Backoff::new(self.config.backoff, self.config.world.random())
+        self.backoff_from(self.config.backoff.first)
+    }
+
+    pub(super) fn backoff_from(&self, first: Duration) -> Backoff {
+        let range = BackoffRange {
+            first,
+            ..self.config.backoff
+        };
+        Backoff::new(range, self.config.world.random())
     }
 
     pub(super) fn unreachable(&self, failures: BTreeMap<Arc<str>, ClusterError>) -> ClusterError {

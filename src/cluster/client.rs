@@ -90,9 +90,10 @@ impl Cluster {
         self.brokers.config.world.time_ms()
     }
 
-    /// For the waits between attempts of one kind.
+    /// For the waits between attempts of one request. What is refused because a topic or its leader is new will be taken some
+    /// milliseconds later, and a connection has waits of its own.
     pub(super) fn backoff(&self) -> Backoff {
-        self.brokers.backoff()
+        self.brokers.backoff_from(self.config().backoff.first / 5)
     }
 
     pub(super) fn config(&self) -> &ClusterConfig {
